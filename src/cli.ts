@@ -1,0 +1,115 @@
+#!/usr/bin/env node
+/**
+ * argv → command → exit code. Each command loads what it needs, when it is called: `--help` is there at once, and a
+ * wrong key is told without WebAssembly, addon and log.
+ */
+import { COMMANDS, type Command, help, version } from './commands/help.ts'
+import { type FlagSet, type Flags, parseFlags, usageError } from './config/flags.ts'
+import { suggestion } from './config/suggest.ts'
+import { ConfigError } from './errors.ts'
+import { quote, redactUrls } from './redact.ts'
+
+const FLAG_SETS: Record<Exclude<Command, 'demo' | 'help'>, FlagSet> = {
+  run: { command: 'run', paths: 'all', switches: [] },
+  config: { command: 'config', paths: 'all', switches: [] },
+  status: { command: 'status', paths: ['tun.name', 'status.socket'], switches: ['--json'] },
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const [first, ...rest] = args
+  if (first === undefined) {
+    process.stderr.write(help())
+    return 2
+  }
+  if (first === '--version') return print(`${version()}\n`)
+  if (first === '--help' || first === '-h') return print(help())
+  const command = COMMANDS.find(name => name === first)
+  if (command === undefined) throw unknownCommand(first)
+  if (command === 'help') return print(help(rest.length === 0 ? undefined : helpTopic(rest)))
+  if (command === 'demo') {
+    if (rest.includes('--help') || rest.includes('-h')) return print(help('demo'))
+    const { demo } = await import('./commands/demo.ts')
+    return await demo(rest)
+  }
+  const flags = parseFlags(rest, FLAG_SETS[command])
+  if (flags.help) return print(help(command))
+  if (command === 'config') return await configCommand(flags)
+  if (flags.words.length > 0)
+    throw usageError(`${quote(flags.words[0]!)}: ${command} takes flags only, see tungate ${command} --help`)
+  return command === 'run' ? await runCommand(flags) : await statusCommand(flags)
+}
+
+async function runCommand(flags: Flags): Promise<number> {
+  const { config } = await load(flags, true)
+  const { run } = await import('./commands/run.ts')
+  return await run({ config, version: version(), load: () => import('./gateway.ts') })
+}
+
+async function statusCommand(flags: Flags): Promise<number> {
+  const { config } = await load(flags, false)
+  if (config.status.socket === '')
+    throw usageError("status.socket: found '' (off), allowed the path that the gateway was given")
+  const { status } = await import('./commands/status.ts')
+  return print(await status(config.status.socket, flags.switches.has('--json')))
+}
+
+async function configCommand(flags: Flags): Promise<number> {
+  const [action, extra] = flags.words
+  const known = ['check', 'show']
+  if (action === undefined) throw usageError('config: found nothing, allowed config check or config show')
+  if (!known.includes(action))
+    throw usageError(`config: found ${quote(action)}${suggestion(action, known)}, allowed check or show`)
+  if (extra !== undefined) throw usageError(`${quote(extra)}: config ${action} takes flags only`)
+  const loaded = await load(flags, action === 'check')
+  const { configCheck, configShow } = await import('./commands/config.ts')
+  return print(action === 'check' ? configCheck(loaded) : configShow(loaded))
+}
+
+async function load(flags: Flags, requireProxy: boolean) {
+  const { loadConfig } = await import('./config.ts')
+  const { file } = flags
+  const uid = process.getuid!()
+  return loadConfig({
+    environment: process.env,
+    flags: flags.flags,
+    uid,
+    requireProxy,
+    ...(file === undefined ? {} : { file }),
+  })
+}
+
+function helpTopic(words: readonly string[]): Command {
+  const topic = COMMANDS.find(name => name === words[0])
+  if (topic === undefined) throw unknownCommand(words[0]!)
+  return topic
+}
+
+function unknownCommand(word: string): ConfigError {
+  const name = word.startsWith('-') ? word.replace(/=.*/s, '') : word
+  if (name.startsWith('-'))
+    return usageError(`${quote(name)}: found a flag, allowed a command first, as in tungate run --tun NAME --proxy URL`)
+  const near = suggestion(name, COMMANDS)
+  return usageError(`${quote(name)}: unknown command${near === '' ? `, allowed ${COMMANDS.join(', ')}` : near}`)
+}
+
+function print(text: string): 0 {
+  process.stdout.write(text)
+  return 0
+}
+
+/** One line, no stack (but with TUNGATE_LOG_LEVEL=debug). Returns the exit code. */
+function report(error: unknown): number {
+  // Our own messages are free of secrets; what else comes here may not be.
+  const safe = error instanceof ConfigError ? (text: string) => text : redactUrls
+  const message = error instanceof Error ? error.message : String(error)
+  process.stderr.write(`tungate: ${safe(message).replaceAll('\n', ' ')}\n`)
+  if (process.env.TUNGATE_LOG_LEVEL === 'debug' && error instanceof Error)
+    process.stderr.write(`${safe(error.stack ?? '')}\n`)
+  return error instanceof ConfigError ? 2 : 1
+}
+
+// `tungate status | head -1` ends the pipe early: no reason to fail, and nowhere to say so.
+process.stdout.on('error', () => process.exit(0))
+process.stderr.on('error', () => {})
+
+process.exit(await main(process.argv.slice(2)).catch(report))

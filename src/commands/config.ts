@@ -1,0 +1,36 @@
+/** `tungate config check` and `tungate config show`. */
+
+import { KEYS } from '../config/keys.ts'
+import type { Loaded } from '../config.ts'
+
+export function configCheck({ origins }: Loaded): string {
+  const places = new Set([...origins.values()].map(origin => origin.replace(/:\d+$/, '')))
+  const keys = `${origins.size} key${origins.size === 1 ? '' : 's'} set`
+  return `the configuration is right: ${keys}${origins.size === 0 ? '' : ` by ${[...places].join(', ')}`}\n`
+}
+
+/** YAML, each line with its origin. */
+export function configShow({ shown, origins }: Loaded): string {
+  const lines: { text: string; origin: string | undefined }[] = []
+  let section = ''
+  for (const { path } of KEYS) {
+    const [first, name] = path.split('.') as [string, string | undefined]
+    if (name !== undefined && first !== section) {
+      section = first
+      lines.push({ text: `${section}:`, origin: undefined })
+    }
+    const value = yamlText(shown.get(path)!)
+    lines.push({
+      text: `${name === undefined ? first : `  ${name}`}: ${value}`,
+      origin: origins.get(path) ?? 'default',
+    })
+  }
+  const width = Math.min(50, Math.max(...lines.map(line => line.text.length)))
+  return lines
+    .map(({ text, origin }) => (origin === undefined ? `${text}\n` : `${text.padEnd(width)}  # ${origin}\n`))
+    .join('')
+}
+
+function yamlText(text: string): string {
+  return /^[\w./]([\w.:/@*[\]%-]*[\w./\]])?$/.test(text) ? text : `'${text.replaceAll("'", "''")}'`
+}

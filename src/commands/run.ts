@@ -1,0 +1,146 @@
+/** `tungate run`: one gateway in the foreground, from start to signal. */
+
+import { maskedProxyUrl } from '../config/proxy-url.ts'
+import { type Config, gatewayOptions } from '../config.ts'
+import { GatewayError } from '../errors.ts'
+import { createLog, type Log, type LogOutput } from '../log.ts'
+import type { Gateway, GatewayOptions } from '../options.ts'
+import { type StatusDocument, type StatusServer, serveStatus } from '../status.ts'
+
+/** src/gateway.ts, or what stands for it. */
+export interface GatewayModule {
+  createGateway(options: GatewayOptions & { readonly log?: Log }): Gateway
+}
+
+export interface RunOptions {
+  readonly config: Config
+  readonly version: string
+  /** Loaded only when configuration and log stand: a wrong key is told without WebAssembly and addon. */
+  readonly load: () => Promise<GatewayModule>
+}
+
+/** The promise is 2 s from the signal to the end of the process; the rest is for its exit. */
+const CLOSE_LIMIT_MS = 1700
+
+type End = { readonly signal: NodeJS.Signals } | { readonly error: unknown }
+
+/** Resolves with the exit code: 0 after a signal, 1 when the gateway could not start or go on. Throws ConfigError. */
+export async function run({ config, version, load }: RunOptions): Promise<number> {
+  const options = gatewayOptions(config)
+  const log = await createLog(config.log)
+  const startedAt = performance.now()
+  const ends = watchEnds()
+  let gateway: Gateway | undefined
+  let status: StatusServer | undefined
+  let failed = false
+  try {
+    const created = (await load()).createGateway({ ...options, log })
+    gateway = created
+    created.on('error', ends.fail)
+    const proxy = maskedProxyUrl(options.proxy)
+    const report = () => ({
+      version,
+      pid: process.pid,
+      tun: created.tunName,
+      proxy,
+      uptimeMs: Math.round(performance.now() - startedAt),
+      counters: created.counters(),
+      flows: created.flows(),
+    })
+    status = await openStatus(config, report, log)
+    const early = await Promise.race([created.start(), ends.first])
+    if (early === undefined) {
+      log.info('started', { version, pid: process.pid, tun: created.tunName, mtu: options.tun.mtu, proxy })
+    }
+    failed = logEnd(early ?? (await ends.first), log)
+  } catch (error) {
+    failed = logEnd({ error }, log)
+  }
+  const closed = await closeInOrder(gateway, status, log)
+  if (closed) log.info('stopped', { uptimeMs: Math.round(performance.now() - startedAt) })
+  await log.close()
+  ends.forget()
+  return failed || !closed ? 1 : 0
+}
+
+/**
+ * The first reason to end: a signal, an error of the gateway, or one that nobody caught. A second signal ends the
+ * process at once, with 128 + its number, as a shell would tell it.
+ */
+function watchEnds() {
+  const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
+  let signalled = false
+  let resolveFirst: (end: End) => void = () => {}
+  const first = new Promise<End>(resolve => {
+    resolveFirst = resolve
+  })
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (signalled) process.exit(128 + numbers[signal as keyof typeof numbers])
+    signalled = true
+    resolveFirst({ signal })
+  }
+  // Waiting for a signal does not keep Node running, and nothing says that a gateway at rest does.
+  const awake = setInterval(() => {}, 2 ** 31 - 1)
+  const fail = (error: unknown) => resolveFirst({ error })
+  for (const signal of Object.keys(numbers)) process.on(signal, onSignal)
+  process.on('uncaughtException', fail)
+  process.on('unhandledRejection', fail)
+  const forget = () => {
+    clearInterval(awake)
+    for (const signal of Object.keys(numbers)) process.off(signal, onSignal)
+    process.off('uncaughtException', fail)
+    process.off('unhandledRejection', fail)
+  }
+  return { first, fail, forget }
+}
+
+/** true when the end is a failure. */
+function logEnd(end: End, log: Log): boolean {
+  if ('signal' in end) {
+    log.info('stopping', { signal: end.signal })
+    return false
+  }
+  const { error } = end
+  const message = error instanceof Error ? error.message : String(error)
+  const code = error instanceof GatewayError ? error.code : 'ERR_INTERNAL'
+  log.error(message, { code, stack: log.debugEnabled && error instanceof Error ? error.stack : undefined })
+  return true
+}
+
+/** At its usual place the status socket is a help, and its lack a warning; at a place that the user named it must be. */
+async function openStatus(config: Config, report: () => StatusDocument, log: Log) {
+  const { socket, chosen } = config.status
+  if (socket === '') return undefined
+  try {
+    return await serveStatus({ path: socket, ownFolder: !chosen, report })
+  } catch (error) {
+    if (chosen || !(error instanceof GatewayError) || error.code === 'ERR_STATUS_IN_USE') throw error
+    log.warn(`no status socket: ${error.message}`, { code: error.code })
+    return undefined
+  }
+}
+
+/** false when not all could be closed in the time. The gateway first: its last counters can still be asked for. */
+async function closeInOrder(
+  gateway: Gateway | undefined,
+  status: StatusServer | undefined,
+  log: LogOutput,
+): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<'late'>(resolve => {
+    timer = setTimeout(resolve, CLOSE_LIMIT_MS, 'late')
+  })
+  const work = async () => {
+    await gateway?.close()
+    await status?.close()
+  }
+  try {
+    if ((await Promise.race([work(), late])) !== 'late') return true
+    log.error(`not closed within ${CLOSE_LIMIT_MS} ms: ended without waiting`, { code: 'ERR_CLOSE_TIMEOUT' })
+  } catch (error) {
+    logEnd({ error }, log)
+  } finally {
+    clearTimeout(timer)
+  }
+  return false
+}

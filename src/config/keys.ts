@@ -1,0 +1,246 @@
+/**
+ * Every key, once: the convict schema, the flags, the variables, `--help` and the tests of docs and config/default.yaml
+ * are made from this table. Defaults are values as the format gives them (durations in milliseconds).
+ */
+import {
+  addressWithPrefix,
+  descriptor,
+  duration,
+  type Format,
+  filePath,
+  integer,
+  interfaceName,
+  oneOf,
+  optionalInterface,
+  proxyUrl,
+  socketPath,
+} from './formats.ts'
+
+export interface Key {
+  /** `tcp.idleTimeout`; sections are one level deep. */
+  readonly path: string
+  readonly default: string | number
+  readonly format: Format
+  readonly unit: string
+  readonly meaning: string
+  /** Word for the value in `--help`. */
+  readonly value: string
+  /** Short flag beside the one made from the path, with its dashes. */
+  readonly short?: string
+  readonly secret?: true
+}
+
+const SECOND = 1000
+const MINUTE = 60 * SECOND
+const HOUR = 60 * MINUTE
+
+export const KEYS: readonly Key[] = [
+  {
+    path: 'proxy',
+    default: '',
+    format: proxyUrl,
+    unit: 'URL',
+    value: 'URL',
+    secret: true,
+    meaning: 'the upstream SOCKS5 proxy; must be set to run',
+  },
+  {
+    path: 'proxyPasswordFile',
+    default: '',
+    format: filePath,
+    unit: 'path',
+    value: 'FILE',
+    meaning: "file that holds the proxy's password",
+  },
+  {
+    path: 'tun.name',
+    default: 'tungate0',
+    format: interfaceName,
+    unit: 'interface',
+    value: 'NAME',
+    short: '--tun',
+    meaning: 'device to attach to, or to make',
+  },
+  {
+    path: 'tun.fd',
+    default: 'none',
+    format: descriptor,
+    unit: 'descriptor',
+    value: 'N',
+    meaning: 'inherited descriptor of an attached device; wins over the name',
+  },
+  {
+    path: 'tun.mtu',
+    default: 1500,
+    format: integer(576, 65_535),
+    unit: 'bytes',
+    value: 'BYTES',
+    short: '--mtu',
+    meaning: 'largest packet; at least 1280 with IPv6',
+  },
+  {
+    path: 'tun.address4',
+    default: '198.18.0.1/15',
+    format: addressWithPrefix(4),
+    unit: 'address/bits',
+    value: 'ADDR',
+    meaning: 'IPv4 address of a device that tungate makes',
+  },
+  {
+    path: 'tun.address6',
+    default: 'fd74:756e::1/64',
+    format: addressWithPrefix(6),
+    unit: 'address/bits',
+    value: 'ADDR',
+    meaning: 'IPv6 address of a device that tungate makes',
+  },
+  {
+    path: 'tun.offload',
+    default: 'auto',
+    format: oneOf('auto', 'off'),
+    unit: '',
+    value: 'auto|off',
+    short: '--offload',
+    meaning: "the kernel's segmentation and checksum offload",
+  },
+  {
+    path: 'bind.interface',
+    default: '',
+    format: optionalInterface,
+    unit: 'interface',
+    value: 'IF',
+    meaning: 'interface by which the sockets to the proxy leave',
+  },
+  {
+    path: 'bind.mark',
+    default: 0,
+    format: integer(0, 4_294_967_295),
+    unit: 'SO_MARK',
+    value: 'N',
+    short: '--mark',
+    meaning: 'mark of the sockets to the proxy; 0: none',
+  },
+  {
+    path: 'tcp.connectTimeout',
+    default: 10 * SECOND,
+    format: duration(100, 10 * MINUTE),
+    unit: 'time',
+    value: 'TIME',
+    meaning: 'wait for the proxy to open a connection',
+  },
+  {
+    path: 'tcp.halfCloseTimeout',
+    default: 5 * MINUTE,
+    format: duration(SECOND, 24 * HOUR),
+    unit: 'time',
+    value: 'TIME',
+    meaning: 'silence after one side has ended',
+  },
+  {
+    path: 'tcp.idleTimeout',
+    default: 2 * HOUR,
+    format: duration(SECOND, 168 * HOUR),
+    unit: 'time',
+    value: 'TIME',
+    meaning: 'silence after which a connection is ended',
+  },
+  {
+    path: 'tcp.keepAlive',
+    default: MINUTE,
+    format: duration(SECOND, 24 * HOUR, 'off'),
+    unit: 'time',
+    value: 'TIME',
+    meaning: 'silence after which the client is probed; 0: off',
+  },
+  {
+    path: 'udp.idleTimeout',
+    default: MINUTE,
+    format: duration(SECOND, 24 * HOUR),
+    unit: 'time',
+    value: 'TIME',
+    meaning: 'silence after which an association is ended',
+  },
+  {
+    path: 'udp.maxAssociations',
+    default: 1024,
+    format: integer(1, 65_536),
+    unit: 'count',
+    value: 'N',
+    meaning: 'UDP client endpoints; the least recently used goes',
+  },
+  {
+    path: 'limits.flows',
+    default: 10_000,
+    format: integer(1, 65_536),
+    unit: 'count',
+    value: 'N',
+    meaning: 'live flows; more are refused',
+  },
+  {
+    path: 'limits.dials',
+    default: 1024,
+    format: integer(1, 65_536),
+    unit: 'count',
+    value: 'N',
+    meaning: 'connections being opened at once',
+  },
+  {
+    path: 'limits.dialsPerSource',
+    default: 256,
+    format: integer(1, 65_536),
+    unit: 'count',
+    value: 'N',
+    meaning: 'the same, for one client address',
+  },
+  {
+    path: 'icmp.echo',
+    default: 'off',
+    format: oneOf('off', 'reply'),
+    unit: '',
+    value: 'off|reply',
+    short: '--echo',
+    meaning: 'answer pings for every address (a made-up answer)',
+  },
+  {
+    path: 'log.level',
+    default: 'info',
+    format: oneOf('error', 'warn', 'info', 'debug'),
+    unit: '',
+    value: 'LEVEL',
+    meaning: 'error, warn, info or debug',
+  },
+  {
+    path: 'log.format',
+    default: 'text',
+    format: oneOf('text', 'json'),
+    unit: '',
+    value: 'text|json',
+    meaning: 'lines for people or for machines',
+  },
+  {
+    path: 'status.socket',
+    default: 'auto',
+    format: socketPath,
+    unit: 'path',
+    value: 'PATH',
+    meaning: "Unix socket of `tungate status`; '': off",
+  },
+]
+
+export const SECTIONS: readonly string[] = [
+  ...new Set(KEYS.filter(key => key.path.includes('.')).map(key => key.path.split('.')[0]!)),
+]
+
+/** tcp.idleTimeout → TUNGATE_TCP_IDLE_TIMEOUT */
+export function variableOf(key: Key): string {
+  return `TUNGATE_${words(key.path).join('_').toUpperCase()}`
+}
+
+/** tcp.idleTimeout → --tcp-idle-timeout */
+export function flagOf(key: Key): string {
+  return `--${words(key.path).join('-')}`
+}
+
+function words(path: string): string[] {
+  return path.split(/\.|(?=[A-Z])/).map(word => word.toLowerCase())
+}

@@ -1,0 +1,327 @@
+/**
+ * A data plane: one tun queue, one stack, its flows, one dialer. It shares nothing with another, takes a plain
+ * configuration and gives out counters. This file is the turn: packets in, events handled, packets out.
+ */
+import { formatEndpoint } from '../endpoint.ts'
+import type { Poller, Watcher } from '../io/poller.ts'
+import type { FlowView, GatewayOptions } from '../options.ts'
+import type { Stack } from '../stack/stack.ts'
+import type { Tun } from '../tun/tun.ts'
+import type { DialError, Dialer } from '../upstream/dialer.ts'
+import { DialLimits } from './limits.ts'
+import { TcpFlow, type TcpHost } from './tcp-flow.ts'
+import { type UdpCounters, UdpFlow, type UdpHost } from './udp-flow.ts'
+
+export interface PlaneLog {
+  readonly debugEnabled: boolean
+  warn(message: string, fields?: Record<string, unknown>): void
+  error(message: string, fields?: Record<string, unknown>): void
+  debug(message: string, fields?: Record<string, unknown>): void
+}
+
+export interface PlaneParts {
+  readonly stack: Stack
+  readonly poller: Poller
+  readonly tun: Tun
+  readonly dialer: Dialer
+}
+
+export type PlaneOptions = Pick<GatewayOptions, 'tcp' | 'udp' | 'limits'>
+
+/** Batches of packets in a row; then sockets have their turn. */
+const BATCHES_A_TURN = 16
+/** The same complaint is logged at most so often. */
+const COMPLAINT_MS = 60_000
+
+export class DataPlane implements Watcher, TcpHost, UdpHost {
+  readonly stack: Stack
+  readonly dialer: Dialer
+  readonly udpCounters: UdpCounters = {
+    udp_too_large: 0,
+    udp_queue_full: 0,
+    udp_send_failed: 0,
+    udp_from_upstream_malformed: 0,
+    udp_associations: 0,
+  }
+  now = performance.now()
+  readonly #tun: Tun
+  readonly #options: PlaneOptions
+  readonly #log: PlaneLog
+  readonly #onFailure: (error: unknown) => void
+  readonly #tcp: (TcpFlow | undefined)[] = []
+  readonly #udp = new Map<number, UdpFlow>()
+  readonly #dials: DialLimits
+  readonly #counters = { tcp_flows: 0, tcp_refused: 0, dial_limit: 0, to_upstream_itself: 0, packets_lost: 0 }
+  #resumable: (TcpFlow | UdpFlow)[] = []
+  #resumeScheduled = false
+  #ticker: NodeJS.Timeout | undefined
+  readonly #sweeper: NodeJS.Timeout
+  readonly #complaints = new Map<string, number>()
+  #closed = false
+
+  /** @param onFailure what ends this plane: the device is gone, or the stack stopped */
+  constructor(parts: PlaneParts, options: PlaneOptions, log: PlaneLog, onFailure: (error: unknown) => void) {
+    this.stack = parts.stack
+    this.dialer = parts.dialer
+    this.#tun = parts.tun
+    this.#options = options
+    this.#log = log
+    this.#onFailure = onFailure
+    this.#dials = new DialLimits(options.limits.dials, options.limits.dialsPerSource)
+    const shortest = Math.min(
+      options.tcp.connectTimeoutMs,
+      options.tcp.halfCloseTimeoutMs,
+      options.tcp.idleTimeoutMs,
+      options.udp.idleTimeoutMs,
+    )
+    this.#sweeper = setInterval(() => this.#guarded(() => this.#sweep()), Math.min(1_000, Math.max(20, shortest / 4)))
+  }
+
+  // ---- the turn ----
+
+  /** Packets wait in the tun. */
+  onReady(): void {
+    const { abi, exports } = this.stack
+    this.now = performance.now()
+    exports.tg_set_now(this.now)
+    for (let batch = 0; batch < BATCHES_A_TURN && !this.#closed; batch++) {
+      const slots = exports.tg_prepare()
+      const count = this.#tun.read(abi.slotTable, slots, abi.slotBytes)
+      if (count === 0) break
+      for (let done = 0; done < count; ) {
+        done = exports.tg_ingress(done, count)
+        if (done < count) this.flush()
+      }
+      this.#drain()
+      this.flush()
+    }
+    if (this.#ticker === undefined) this.#startTicking()
+  }
+
+  /** Ends a batch of socket events. */
+  endTurn(): void {
+    if (this.#closed) return
+    this.now = performance.now()
+    this.#drain()
+    this.flush()
+    if (this.#ticker === undefined && this.#counters.tcp_flows > 0) this.#startTicking()
+  }
+
+  /** Looks at whatever the stack has to say: flows first, then datagrams. */
+  #drain(): void {
+    const { abi, exports, words } = this.stack
+    for (let id = exports.tg_next_event(); id >= 0; id = exports.tg_next_event()) {
+      const bits = words[abi.eventBits / 4]!
+      if (bits & abi.eventSyn) this.#open(id)
+      this.#tcp[id]?.onEvents(bits)
+    }
+    const count = words[abi.datagramCount / 4]!
+    if (count > 0) this.#datagrams(count)
+  }
+
+  /** Writes what the stack has to send. */
+  flush(): void {
+    const { abi, exports, words } = this.stack
+    const count = words[abi.egress / 4]!
+    if (count === 0) return
+    this.#counters.packets_lost += count - this.#tun.write(abi.egressPackets, abi.egressIovecs, count)
+    exports.tg_egress_done()
+  }
+
+  relieve(): void {
+    if (this.stack.words[this.stack.abi.egress / 4]! > 1024) this.flush()
+  }
+
+  later(flow: TcpFlow | UdpFlow): void {
+    this.#resumable.push(flow)
+    if (this.#resumeScheduled) return
+    this.#resumeScheduled = true
+    setImmediate(() => this.#guarded(() => this.#resume()))
+  }
+
+  laterUdp(flow: UdpFlow): void {
+    this.later(flow)
+  }
+
+  #resume(): void {
+    this.#resumeScheduled = false
+    const flows = this.#resumable
+    this.#resumable = []
+    for (const flow of flows) flow.resume()
+    this.endTurn()
+  }
+
+  #guarded(work: () => void): void {
+    if (this.#closed) return
+    try {
+      work()
+    } catch (error) {
+      this.#onFailure(error)
+    }
+  }
+
+  // ---- timers ----
+
+  #startTicking(): void {
+    this.#ticker = setInterval(() => this.#guarded(() => this.#tick()), this.stack.abi.tickMs)
+  }
+
+  #tick(): void {
+    this.now = performance.now()
+    const busy = this.stack.exports.tg_tick(this.now)
+    this.#drain()
+    this.flush()
+    if (busy) return
+    clearInterval(this.#ticker)
+    this.#ticker = undefined
+  }
+
+  #sweep(): void {
+    this.now = performance.now()
+    for (const flow of this.#tcp) flow?.sweep(this.#options.tcp)
+    for (const flow of this.#udp.values()) {
+      if (this.now - flow.usedAt >= this.#options.udp.idleTimeoutMs) this.#closeUdp(flow)
+    }
+    this.#drain()
+    this.flush()
+  }
+
+  // ---- TCP ----
+
+  #open(id: number): void {
+    const flow = new TcpFlow(this, id)
+    this.#tcp[id] = flow
+    this.#counters.tcp_flows++
+    const { abi } = this.stack
+    if (this.dialer.isUpstream(flow.destination)) {
+      this.#counters.to_upstream_itself++
+      const upstream = formatEndpoint(flow.destination)
+      this.#complain(
+        `the route to the proxy ${upstream} leads into ${this.#tun.name}: exclude the proxy's address from the tun's routes, or use bind.interface or bind.mark`,
+      )
+      flow.refuse(abi.answerReset, 'the destination is the proxy itself')
+    } else if (!this.#dials.take(flow.client.address)) {
+      this.#counters.dial_limit++
+      this.#complain('too many dials in flight: new connections wait for their client to try again', {
+        inFlight: this.#dials.inFlight,
+      })
+      flow.refuse(abi.answerSilence, 'too many dials in flight')
+    } else flow.dialing(this.dialer.connect(flow.destination, flow))
+  }
+
+  dialEnded(flow: TcpFlow): void {
+    this.#dials.release(flow.client.address)
+  }
+
+  ended(flow: TcpFlow, reason: string): void {
+    this.#tcp[flow.id] = undefined
+    this.#counters.tcp_flows--
+    if (!this.#log.debugEnabled) return
+    this.#log.debug('tcp flow ended', {
+      client: formatEndpoint(flow.client),
+      destination: formatEndpoint(flow.destination),
+      bytesUp: flow.bytesUp,
+      bytesDown: flow.bytesDown,
+      ms: Math.round(this.now - flow.startedAt),
+      reason,
+    })
+  }
+
+  // ---- UDP ----
+
+  /** Runs of datagrams of one endpoint go to its flow together. */
+  #datagrams(count: number): void {
+    const { abi, words, exports } = this.stack
+    const endpointOf = (row: number) => words[(abi.datagrams + row * abi.datagramBytes + abi.datagramEndpoint) / 4]!
+    for (let from = 0; from < count; ) {
+      const id = endpointOf(from)
+      let to = from + 1
+      while (to < count && endpointOf(to) === id) to++
+      // an endpoint that gave way to another of this batch is gone, and so are its datagrams
+      const known = words[(abi.endpoints + id * abi.endpointBytes + abi.endpointUsed) / 4] !== 0
+      if (known) (this.#udp.get(id) ?? this.#openUdp(id)).send(from, to)
+      from = to
+    }
+    exports.tg_udp_release()
+  }
+
+  #openUdp(id: number): UdpFlow {
+    const flow = new UdpFlow(this, id)
+    if (this.#udp.size >= this.#options.udp.maxAssociations) this.#evictUdp()
+    this.#udp.set(id, flow)
+    return flow
+  }
+
+  #evictUdp(): void {
+    let oldest: UdpFlow | undefined
+    for (const flow of this.#udp.values()) if (oldest === undefined || flow.usedAt < oldest.usedAt) oldest = flow
+    if (oldest !== undefined) this.#closeUdp(oldest)
+  }
+
+  #closeUdp(flow: UdpFlow): void {
+    this.#udp.delete(flow.id)
+    flow.close()
+    if (this.#log.debugEnabled) {
+      const { client, bytesUp, bytesDown, ageMs } = flow.view()
+      this.#log.debug('udp flow ended', { client, bytesUp, bytesDown, ms: ageMs })
+    }
+  }
+
+  associationRefused(error: DialError): void {
+    this.#complain('datagrams cannot be relayed: clients get "port unreachable"', { reason: error.message })
+  }
+
+  // ---- for people ----
+
+  #complain(message: string, fields?: Record<string, unknown>): void {
+    if (this.now - (this.#complaints.get(message) ?? Number.NEGATIVE_INFINITY) < COMPLAINT_MS) return
+    this.#complaints.set(message, this.now)
+    this.#log.warn(message, fields)
+  }
+
+  counters(): Record<string, number> {
+    const { exports } = this.stack
+    return {
+      ...this.stack.counters(),
+      ...this.#counters,
+      ...this.udpCounters,
+      ...this.dialer.counters(),
+      udp_flows: this.#udp.size,
+      dials_in_flight: this.#dials.inFlight,
+      flow_slots: exports.tg_flows_used(),
+      endpoint_slots: exports.tg_endpoints_used(),
+      pcbs: exports.tg_pcbs(),
+      send_buffer_bytes: exports.tg_send_used(),
+      receive_buffer_bytes: exports.tg_receive_held(),
+    }
+  }
+
+  flows(): FlowView[] {
+    this.now = performance.now()
+    const views: FlowView[] = []
+    for (const flow of this.#tcp) if (flow !== undefined) views.push(flow.view())
+    for (const flow of this.#udp.values()) views.push(flow.view())
+    return views
+  }
+
+  /** Ends all flows; clients get RST. `stackUsable`: false when the stack stopped. Idempotent. */
+  close(stackUsable = true): void {
+    if (this.#closed) return
+    clearInterval(this.#ticker)
+    clearInterval(this.#sweeper)
+    if (stackUsable) {
+      for (const flow of this.#tcp) flow?.abort('the gateway is closing')
+      for (const flow of [...this.#udp.values()]) this.#closeUdp(flow)
+      try {
+        this.flush()
+      } catch {
+        // the device is gone; so are its clients
+      }
+    } else {
+      for (const flow of this.#tcp) flow?.discard()
+      for (const flow of this.#udp.values()) flow.discard()
+    }
+    this.#closed = true
+    this.dialer.close()
+  }
+}

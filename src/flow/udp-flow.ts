@@ -1,0 +1,298 @@
+/**
+ * The datagrams of one client endpoint (address and port): one association upstream, full cone: whoever answers there is
+ * delivered here, from its own address. Datagrams come and go in the stack's memory; they are copied only while the
+ * association is being made.
+ */
+import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
+import { addon } from '../io/addon.ts'
+import type { FlowView } from '../options.ts'
+import type { Stack } from '../stack/stack.ts'
+import type { Association, AssociationListener, DatagramFields, DialError, Dialer } from '../upstream/dialer.ts'
+
+const EAGAIN = -11
+/** Datagrams kept while the association is being made; the oldest goes first. */
+const MAX_QUEUED = 64
+const MAX_QUEUED_BYTES = 256 * 1024
+/** Batches read from one relay in a row; then others have their turn. */
+const READS_A_TURN = 8
+/** After a refusal datagrams are answered with port unreachable for so long, before the proxy is asked again. */
+const REFUSED_MS = 1_000
+/** The length that recvDatagrams gives to a datagram larger than its slot. */
+const TRUNCATED = 0xffff_ffff
+
+export interface UdpHost {
+  readonly stack: Stack
+  readonly dialer: Dialer
+  readonly now: number
+  readonly udpCounters: UdpCounters
+  flush(): void
+  laterUdp(flow: UdpFlow): void
+  associationRefused(error: DialError): void
+}
+
+export interface UdpCounters {
+  udp_too_large: number
+  udp_queue_full: number
+  udp_send_failed: number
+  udp_from_upstream_malformed: number
+  udp_associations: number
+}
+
+interface QueuedDatagram {
+  readonly dest: Uint8Array
+  readonly family: number
+  readonly port: number
+  readonly payload: Uint8Array
+}
+
+const fields: DatagramFields = { family: 4, sourceAt: 0, port: 0, payloadAt: 0, payloadBytes: 0 }
+
+export class UdpFlow implements AssociationListener {
+  /** The stack's number of the client endpoint. */
+  readonly id: number
+  readonly client: IpEndpoint
+  usedAt: number
+  readonly #host: UdpHost
+  readonly #startedAt: number
+  #association: Association | undefined
+  #ready = false
+  #refusedUntil = 0
+  #queue: QueuedDatagram[] = []
+  #queuedBytes = 0
+  #bytesUp = 0
+  #bytesDown = 0
+  #waiting = false
+  #closed = false
+
+  constructor(host: UdpHost, id: number) {
+    this.#host = host
+    this.id = id
+    this.#startedAt = host.now
+    this.usedAt = host.now
+    const { abi, words, bytes } = host.stack
+    const row = abi.endpoints + id * abi.endpointBytes
+    const length = words[(row + abi.endpointFamily) / 4] === 6 ? 16 : 4
+    const at = row + abi.endpointAddress
+    this.client = { address: bytes.slice(at, at + length), port: words[(row + abi.endpointPort) / 4]! }
+  }
+
+  // ---- client → upstream ----
+
+  /** Rows `from` … `to` of the stack's datagram table, all of this endpoint. */
+  send(from: number, to: number): void {
+    this.usedAt = this.#host.now
+    if (this.#ready) return this.#sendRows(from, to)
+    if (this.#host.now < this.#refusedUntil) {
+      for (let row = from; row < to; row++) this.#refuseRow(row)
+      return
+    }
+    for (let row = from; row < to; row++) this.#enqueue(row)
+    if (this.#association === undefined) this.#associate()
+  }
+
+  #associate(): void {
+    this.#host.udpCounters.udp_associations++
+    const association = this.#host.dialer.associate(this)
+    if (this.#host.now >= this.#refusedUntil) this.#association = association // it may have failed at once
+  }
+
+  /** The header goes in front of each payload, the batch goes out in one system call. */
+  #sendRows(from: number, to: number): void {
+    const { abi, words } = this.#host.stack
+    const association = this.#association!
+    let first = from
+    for (let row = from; row < to; row++) {
+      const datagram = (abi.datagrams + row * abi.datagramBytes) / 4
+      const header = words[datagram + abi.datagramHeader / 4]!
+      const length = words[datagram + abi.datagramLength / 4]!
+      const headerBytes = association.writeHeader(
+        header,
+        4 * datagram + abi.datagramDest,
+        words[datagram + abi.datagramFamily / 4]!,
+        words[datagram + abi.datagramDestPort / 4]!,
+      )
+      if (headerBytes + length > association.maxBytes) {
+        this.#host.udpCounters.udp_too_large++
+        this.#sendRun(first, row)
+        first = row + 1
+        continue
+      }
+      words[abi.datagramIovecs / 4 + 2 * words[datagram + abi.datagramFirstIovec / 4]! + 1] = headerBytes
+      this.#bytesUp += length
+    }
+    this.#sendRun(first, to)
+  }
+
+  #sendRun(from: number, to: number): void {
+    const { abi } = this.#host.stack
+    const socket = this.#association?.socket
+    for (let at = from; at < to && socket !== undefined; ) {
+      const messages = abi.messages + at * abi.messageBytes
+      const sent = socket.poller.io.sendDatagrams(socket.fd, messages, abi.datagramIovecs, to - at)
+      if (sent > 0) at += sent
+      else {
+        this.#host.udpCounters.udp_send_failed++ // a full socket loses datagrams, as a full link does
+        at++
+      }
+    }
+  }
+
+  #destinationOf(row: number): { dest: number; family: number; port: number; length: number } {
+    const { abi, words } = this.#host.stack
+    const datagram = (abi.datagrams + row * abi.datagramBytes) / 4
+    return {
+      dest: 4 * datagram + abi.datagramDest,
+      family: words[datagram + abi.datagramFamily / 4]!,
+      port: words[datagram + abi.datagramDestPort / 4]!,
+      length: words[datagram + abi.datagramLength / 4]!,
+    }
+  }
+
+  #refuseRow(row: number): void {
+    const { dest, port } = this.#destinationOf(row)
+    const { exports, abi } = this.#host.stack
+    exports.tg_udp_refuse(this.id, dest, port, abi.answerPortUnreachable)
+  }
+
+  #enqueue(row: number): void {
+    const { abi, words, bytes } = this.#host.stack
+    const { dest, family, port, length } = this.#destinationOf(row)
+    const payload = new Uint8Array(length)
+    let iovec =
+      abi.datagramIovecs / 4 + 2 * (words[(abi.datagrams + row * abi.datagramBytes + abi.datagramFirstIovec) / 4]! + 1)
+    for (let done = 0; done < length; iovec += 2) {
+      payload.set(bytes.subarray(words[iovec]!, words[iovec]! + words[iovec + 1]!), done)
+      done += words[iovec + 1]!
+    }
+    this.#queue.push({ dest: bytes.slice(dest, dest + 16), family, port, payload })
+    this.#queuedBytes += length
+    while (this.#queue.length > MAX_QUEUED || this.#queuedBytes > MAX_QUEUED_BYTES) {
+      this.#queuedBytes -= this.#queue.shift()!.payload.length
+      this.#host.udpCounters.udp_queue_full++
+    }
+  }
+
+  // ---- the association ----
+
+  onAssociated(): void {
+    this.#ready = true
+    this.#refusedUntil = 0
+    const queue = this.#takeQueue()
+    for (const datagram of queue) this.#sendCopy(datagram)
+  }
+
+  #takeQueue(): QueuedDatagram[] {
+    const queue = this.#queue
+    this.#queue = []
+    this.#queuedBytes = 0
+    return queue
+  }
+
+  /** By way of the first landing slot, which is in use only while answers are read. */
+  #sendCopy({ dest, family, port, payload }: QueuedDatagram): void {
+    const { abi, words, bytes } = this.#host.stack
+    const association = this.#association!
+    const at = words[abi.landingTable / 4]!
+    bytes.set(dest, abi.scratch)
+    const header = association.writeHeader(at, abi.scratch, family, port)
+    if (header + payload.length > association.maxBytes) {
+      this.#host.udpCounters.udp_too_large++
+      return
+    }
+    bytes.set(payload, at + header)
+    const message = abi.scratch / 4
+    words.set([0, 1, 0, at, header + payload.length], message)
+    const socket = association.socket!
+    if (socket.poller.io.sendDatagrams(socket.fd, abi.scratch, abi.scratch + 12, 1) !== 1) {
+      this.#host.udpCounters.udp_send_failed++
+    } else this.#bytesUp += payload.length
+  }
+
+  onAssociationFailed(error: DialError): void {
+    const wasReady = this.#ready
+    this.#ready = false
+    this.#association = undefined
+    if (wasReady) return // it comes back with the next datagram
+    this.#refusedUntil = this.#host.now + REFUSED_MS
+    this.#host.associationRefused(error)
+    const { abi, bytes, exports } = this.#host.stack
+    for (const { dest, port } of this.#takeQueue()) {
+      bytes.set(dest, abi.scratch)
+      exports.tg_udp_refuse(this.id, abi.scratch, port, abi.answerPortUnreachable)
+    }
+  }
+
+  // ---- upstream → client ----
+
+  onDatagrams(): void {
+    const { abi, words } = this.#host.stack
+    for (let reads = 0; this.#ready && !this.#closed; reads++) {
+      if (reads === READS_A_TURN) {
+        if (!this.#waiting) this.#host.laterUdp(this)
+        this.#waiting = true
+        return
+      }
+      const socket = this.#association!.socket!
+      const count = socket.poller.io.recvDatagrams(socket.fd, abi.landingTable, abi.landingSlots, abi.landingBytes)
+      if (count <= 0) {
+        // ECONNREFUSED is an answer to an earlier datagram: the relay is gone or refused one; the control connection tells
+        if (count === EAGAIN || count === 0 || addon.errnoName(count) !== 'ECONNREFUSED') return
+        continue
+      }
+      this.usedAt = this.#host.now
+      for (let slot = 0; slot < count; slot++) {
+        this.#deliver(words[abi.landingTable / 4 + 2 * slot]!, words[abi.landingTable / 4 + 2 * slot + 1]!)
+      }
+      this.#host.flush() // the slots are read into again
+      if (count < abi.landingSlots) return
+    }
+  }
+
+  resume(): void {
+    this.#waiting = false
+    if (!this.#closed) this.onDatagrams()
+  }
+
+  #deliver(at: number, length: number): void {
+    if (length === TRUNCATED || !this.#association!.parseDatagram(at, length, fields)) {
+      this.#host.udpCounters.udp_from_upstream_malformed++
+      return
+    }
+    const { exports } = this.#host.stack
+    const { family, sourceAt, port, payloadAt, payloadBytes } = fields
+    // bytes 4…15 of an IPv4 address row are never looked at by the stack's IPv4 path
+    if (exports.tg_udp_send(this.id, family, sourceAt, port, payloadAt, payloadBytes) === 0)
+      this.#bytesDown += payloadBytes
+  }
+
+  // ---- the end ----
+
+  /** Idempotent. The endpoint's number is free afterwards. */
+  close(): void {
+    if (this.#closed) return
+    this.discard()
+    this.#host.stack.exports.tg_udp_forget(this.id)
+  }
+
+  /** Lets go of the upstream without a word to the stack, which stopped. */
+  discard(): void {
+    this.#closed = true
+    this.#ready = false
+    this.#association?.close()
+    this.#association = undefined
+    this.#takeQueue()
+  }
+
+  view(): FlowView {
+    return {
+      id: this.id,
+      protocol: 'udp',
+      client: formatEndpoint(this.client),
+      destination: '*',
+      state: this.#ready ? 'open' : this.#association === undefined ? 'idle' : 'associating',
+      ageMs: Math.round(this.#host.now - this.#startedAt),
+      bytesUp: this.#bytesUp,
+      bytesDown: this.#bytesDown,
+    }
+  }
+}

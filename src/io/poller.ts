@@ -1,0 +1,85 @@
+/**
+ * One epoll for all descriptors of a data plane, one callback a wake-up. A watcher must rely on what the system calls
+ * say, not on the event bits alone: an event may be older than what the watcher did in the same turn.
+ */
+import { SystemError } from '../errors.ts'
+import { addon, type Io } from './addon.ts'
+
+export interface Watcher {
+  /** `events`: bits of addon.ts (READABLE, WRITABLE, …). */
+  onReady(events: number): void
+}
+
+/** Events taken with one wake-up. */
+const BATCH = 256
+
+export class Poller {
+  readonly io: Io
+  readonly #watchers: (Watcher | undefined)[] = []
+  readonly #free: number[] = []
+  readonly #ready = new Int32Array(2 * BATCH)
+  readonly #onTurn: () => void
+  readonly #onFailure: (error: unknown) => void
+
+  /**
+   * @param memory what all offsets given to `io` point into
+   * @param onTurn called after each batch of events
+   * @param onFailure an exception of a watcher or of onTurn; the rest of the batch is still delivered
+   */
+  constructor(memory: ArrayBuffer, onTurn: () => void, onFailure: (error: unknown) => void) {
+    this.#onTurn = onTurn
+    this.#onFailure = onFailure
+    this.io = new addon.Io(memory, this.#ready, count => this.#deliver(count))
+  }
+
+  #deliver(count: number): void {
+    const ready = this.#ready
+    for (let at = 0; at < count; at++) {
+      const watcher = this.#watchers[ready[2 * at]!]
+      if (watcher === undefined) continue
+      try {
+        watcher.onReady(ready[2 * at + 1]!)
+      } catch (error) {
+        this.#onFailure(error)
+      }
+    }
+    try {
+      this.#onTurn()
+    } catch (error) {
+      this.#onFailure(error)
+    }
+  }
+
+  /** Returns the token. `edge`: each change once (sockets); otherwise as long as the state lasts. */
+  add(fd: number, watcher: Watcher, edge: boolean): number {
+    const token = this.#free.pop() ?? this.#watchers.length
+    this.#watchers[token] = watcher
+    const result = this.io.watch(fd, token, edge)
+    if (result < 0) {
+      this.#forget(token)
+      const name = addon.errnoName(result)
+      throw new SystemError(name, `epoll_ctl: ${name}`, 'epoll_ctl', -result)
+    }
+    return token
+  }
+
+  replace(token: number, watcher: Watcher): void {
+    this.#watchers[token] = watcher
+  }
+
+  /** The descriptor is about to be closed, which takes it out of the epoll. */
+  remove(token: number): void {
+    if (this.#watchers[token] !== undefined) this.#forget(token)
+  }
+
+  #forget(token: number): void {
+    this.#watchers[token] = undefined
+    this.#free.push(token)
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#watchers.length = 0
+    this.io.close()
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * One instance of lwIP. It answers for every address: packets go in by batches, and come out as a table of iovecs;
+ * what happened in between stands in an event queue. It never calls back, so nothing here can re-enter.
+ */
+import { randomFillSync } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+
+import { GatewayError } from '../errors.ts'
+import { type Abi, type Exports, readAbi, readText } from './abi.ts'
+import { Instance, Module, RuntimeError } from './webassembly.ts'
+
+export interface StackOptions {
+  /** Bytes of the largest IP packet that the device carries. */
+  readonly mtu: number
+  /** Packets carry a virtio_net_hdr. */
+  readonly vnetHdr: boolean
+  readonly echo: boolean
+  readonly maxFlows: number
+  readonly maxEndpoints: number
+  /** Idle milliseconds before a keep-alive probe to a client; 0: none. */
+  readonly keepAliveMs: number
+}
+
+let module: Module | undefined
+
+/** Compiled once a process: 2 ms. */
+export function stackModule(): Module {
+  if (module === undefined) {
+    const file = new URL('../../../wasm/lwip.wasm', import.meta.url)
+    module = new Module(readFileSync(file))
+  }
+  return module
+}
+
+export class Stack {
+  readonly abi: Abi
+  readonly exports: Exports
+  readonly memory: ArrayBuffer
+  /** The same memory as u32; index = offset / 4. */
+  readonly words: Uint32Array
+  readonly bytes: Uint8Array
+  readonly #counterNames: readonly string[]
+  readonly #counters: Float64Array
+
+  constructor(options: StackOptions) {
+    this.exports = new Instance(stackModule(), {}).exports as Exports
+    const x = this.exports
+    x._initialize()
+    this.memory = x.memory.buffer
+    this.words = new Uint32Array(this.memory)
+    this.bytes = new Uint8Array(this.memory)
+    this.abi = readAbi(x)
+    randomFillSync(this.bytes, x.tg_seed(), 32)
+    x.tg_init(
+      options.mtu,
+      options.vnetHdr ? 1 : 0,
+      options.echo ? 1 : 0,
+      Math.min(options.maxFlows, this.abi.maxFlows),
+      Math.min(options.maxEndpoints, this.abi.maxEndpoints),
+      options.keepAliveMs,
+    )
+    this.#counterNames = readText(this.memory, x.tg_counter_names()).trim().split(' ')
+    this.#counters = new Float64Array(this.memory, this.abi.counters, this.#counterNames.length)
+  }
+
+  counters(): Record<string, number> {
+    return Object.fromEntries(this.#counterNames.map((name, at) => [name, this.#counters[at]!]))
+  }
+
+  /** What an assertion inside lwIP said, wrapped; other errors are given back as they are. */
+  explain(error: unknown): unknown {
+    if (!(error instanceof RuntimeError)) return error
+    const reason = this.exports.tg_trap_reason()
+    const text = reason === 0 ? error.message : readText(this.memory, reason)
+    return new GatewayError('STACK_TRAP', `lwIP stopped: ${text}`, { cause: error })
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * Seam 2: a dialer opens flows through an upstream. It knows nothing of packets, and the flows know nothing of its
+ * protocol. A dialer works with the sockets of one poller and belongs to one data plane.
+ */
+import type { IpEndpoint } from '../endpoint.ts'
+import type { Socket } from '../io/socket.ts'
+
+/** Why a dial failed, in the terms of a client (flow/answer.ts makes packets of it). */
+export type DialFailure =
+  | 'refused' // the destination said no
+  | 'net-unreachable'
+  | 'host-unreachable'
+  | 'prohibited' // a rule of the proxy
+  | 'ttl-expired'
+  | 'general' // the proxy could not say why
+  | 'unsupported' // command or address type
+  | 'upstream-down' // the proxy could not be reached, or the handshake broke
+  | 'authentication'
+  | 'timeout'
+
+/** Not an Error: one is made per failed connect, and nobody reads its stack. */
+export interface DialError {
+  readonly failure: DialFailure
+  /** One line for a log, without secrets. */
+  readonly message: string
+}
+
+/** A stream to the destination. */
+export interface Connected {
+  readonly socket: Socket
+  /** Bytes that came behind the handshake: the client's first. */
+  readonly early: Uint8Array | undefined
+  /** false: everything that had come was read, an event will tell of more. */
+  readonly readable: boolean
+}
+
+/** Exactly one of the two is called, once, perhaps before connect() returns; none after cancel(). */
+export interface DialListener {
+  /** The listener owns the socket from here and hands it a watcher. */
+  onConnected(connected: Connected): void
+  onFailed(error: DialError): void
+}
+
+export interface Dial {
+  /** Gives up: nothing is called any more, the socket is closed. Idempotent, harmless after the end. */
+  cancel(): void
+}
+
+/** What parseDatagram found; offsets into the arena's memory. */
+export interface DatagramFields {
+  family: 4 | 6
+  sourceAt: number
+  port: number
+  payloadAt: number
+  payloadBytes: number
+}
+
+export interface AssociationListener {
+  /** Datagrams may be sent on `association.socket`. */
+  onAssociated(): void
+  /** It could not be made, or it ended. The association is closed already. */
+  onAssociationFailed(error: DialError): void
+  /** Datagrams have come for `association.socket`: read until there are none. */
+  onDatagrams(): void
+}
+
+/** A relay for the datagrams of one client endpoint. */
+export interface Association {
+  /** Connected to the relay, so that it hears nobody else; undefined until onAssociated. */
+  readonly socket: Socket | undefined
+  /** Bytes of the largest datagram that the relay can be sent, header included. */
+  readonly maxBytes: number
+  /** Writes the header for a destination (4 or 16 bytes at `addressAt`) at `at`; its length. */
+  writeHeader(at: number, addressAt: number, family: number, port: number): number
+  /** Looks at a datagram from the relay; false when it is malformed or must be dropped (a fragment, a name). */
+  parseDatagram(at: number, length: number, out: DatagramFields): boolean
+  /** Idempotent; nothing is called afterwards. */
+  close(): void
+}
+
+export interface Dialer {
+  connect(destination: IpEndpoint, listener: DialListener): Dial
+  associate(listener: AssociationListener): Association
+  /** The destination is the upstream itself: a route leads the gateway's own traffic into the tun. */
+  isUpstream(endpoint: IpEndpoint): boolean
+  counters(): Record<string, number>
+  close(): void
+}
+
+/** The memory that a dialer may use: handshakes are read and written in `scratch`, nothing of it outlives a call. */
+export interface Arena {
+  readonly bytes: Uint8Array
+  /** The same memory as u32. */
+  readonly words: Uint32Array
+  /** Byte offset, 16-byte aligned. */
+  readonly scratch: number
+  readonly scratchBytes: number
+}

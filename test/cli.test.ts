@@ -1,0 +1,145 @@
+import { spawnSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+import { readConfigFile } from '../src/config/file.ts'
+import { KEYS } from '../src/config/keys.ts'
+import { temporaryFolder, tungate } from './commands/tungate.ts'
+
+const cli = fileURLToPath(new URL('../src/cli.js', import.meta.url))
+
+test('tungate --version: is that of package.json', async t => {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  const ended = await tungate(['--version'])
+  t.is(ended.stdout, `${JSON.parse(text).version}\n`)
+  t.is(ended.code, 0)
+})
+
+test('tungate --help: fits a screen of 80 by 24, and so do status and demo', async t => {
+  for (const args of [['--help'], ['-h'], ['help'], ['help', 'status'], ['demo', '--help'], ['status', '-h']]) {
+    const ended = await tungate(args)
+    t.is(ended.code, 0)
+    const rows = ended.stdout.trimEnd().split('\n')
+    t.true(rows.length <= 24, `${rows.length} rows`)
+    for (const row of rows) t.true(row.length <= 86, row)
+  }
+})
+
+test('tungate run --help: has every key once, and help config its variable', async t => {
+  const run = (await tungate(['run', '--help'])).stdout
+  for (const key of KEYS) t.is(run.split(key.meaning).length, 2, key.path)
+  t.is((await tungate(['help', 'run'])).stdout, run)
+  const config = (await tungate(['help', 'config'])).stdout
+  for (const key of KEYS) t.true(config.includes(`  ${key.path} `), key.path)
+})
+
+const USAGE: [args: string[], expected: RegExp][] = [
+  [['rnu'], /^tungate: "rnu": unknown command \(did you mean run\?\)\n$/],
+  [['xyzzy'], /^tungate: "xyzzy": unknown command, allowed run, status, demo, config, help\n$/],
+  [['--tun', 'x'], /^tungate: "--tun": found a flag, allowed a command first/],
+  [['help', 'rnu'], /did you mean run/],
+  [['config'], /^tungate: config: found nothing, allowed config check or config show\n$/],
+  [['config', 'chekc'], /^tungate: config: found "chekc" \(did you mean check\?\)/],
+  [['config', 'check', 'x'], /^tungate: "x": config check takes flags only\n$/],
+  [['run', 'x'], /^tungate: "x": run takes flags only/],
+  [['run', '-x'], /^tungate: -x: unknown flag of run/],
+  [['run', '--help=1'], /^tungate: --help: takes no value\n$/],
+  [['run', '--proxy', '--mtu', '5'], /^tungate: --proxy: found no value for proxy/],
+  [['status', '--mtu', '5'], /^tungate: --mtu: unknown flag of status/],
+  [['status', '--jsno'], /^tungate: --jsno: unknown flag of status \(did you mean --json\?\)\n$/],
+  [['status', '--status-socket='], /^tungate: status\.socket: found '' \(off\)/],
+  [['socks5://u:hunter2@h'], /^tungate: "socks5:\/\/\*\*\*@h": unknown command/],
+  [['run', '--prxy=socks5://u:hunter2@h'], /^tungate: --prxy: unknown flag of run \(did you mean --proxy\?\)\n$/],
+]
+
+for (const [args, expected] of USAGE) {
+  test(`tungate ${args.join(' ')}: is one line and exit code 2`, async t => {
+    const ended = await tungate(args)
+    t.is(ended.code, 2)
+    t.is(ended.stdout, '')
+    t.regex(ended.stderr, expected)
+    t.regex(ended.stderr, /^[^\n]*\n$/)
+    t.false(ended.stderr.includes('hunter2'))
+  })
+}
+
+test('tungate: alone it prints the help as an error', async t => {
+  const ended = await tungate([])
+  t.is(ended.code, 2)
+  t.regex(ended.stderr, /^tungate: packets routed into a tun device/)
+})
+
+test('tungate config check: tells what is set, and by what', async t => {
+  const ended = await tungate(['config', 'check', '--mtu', '9000'], { TUNGATE_PROXY: 'socks5://h' })
+  t.is(ended.stdout, 'the configuration is right: 2 keys set by TUNGATE_PROXY, --mtu\n')
+  t.is(ended.code, 0)
+})
+
+test('tungate config show: is a file that can be read again, without the password', async t => {
+  const file = join(temporaryFolder(t), 'shown.yaml')
+  const args = [
+    'config',
+    'show',
+    '--proxy',
+    'socks5://me:hunter2@[::1]',
+    '--mtu',
+    '9000',
+    '--tun-address6=',
+    '--echo',
+    'reply',
+    '--tun',
+    "a'b",
+  ]
+  const ended = await tungate(args)
+  t.is(ended.code, 0)
+  t.regex(
+    ended.stdout,
+    /^proxy: 'socks5:\/\/me:\*\*\*@\[::1\]' +# --proxy$|^proxy: socks5:\/\/me:\*\*\*@\[::1\] +# --proxy$/m,
+  )
+  t.regex(ended.stdout, /^ {2}mtu: 9000 +# --mtu$/m)
+  t.regex(ended.stdout, /^ {2}dials: 1024 +# default$/m)
+  t.false(ended.stdout.includes('hunter2'))
+  writeFileSync(file, ended.stdout)
+  const values = new Map(readConfigFile(file).map(entry => [entry.path, entry.raw]))
+  t.deepEqual(
+    [...values.keys()],
+    KEYS.map(key => key.path),
+  )
+  t.deepEqual(
+    [values.get('tun.mtu'), values.get('tun.address6'), values.get('tun.name'), values.get('icmp.echo')],
+    ['9000', '', "a'b", 'reply'],
+  )
+})
+
+test('tungate: stack traces are for TUNGATE_LOG_LEVEL=debug', async t => {
+  const args = ['run', '--proxy', 'socks5://h', '--mtu', '12abc']
+  t.notRegex((await tungate(args)).stderr, /\n\s+at /)
+  t.regex((await tungate(args, { TUNGATE_LOG_LEVEL: 'debug' })).stderr, /^tungate: --mtu: .*\n(.*\n)*\s+at /)
+})
+
+test('tungate: help, version and config check load neither winston nor the gateway', t => {
+  for (const args of ['--help', '--version', 'config check --proxy socks5://h']) {
+    const { stderr, status } = spawnSync(process.execPath, [cli, ...args.split(' ')], {
+      env: { PATH: process.env.PATH, NODE_DEBUG: 'module,esm' },
+      encoding: 'utf8',
+      maxBuffer: 64 * 1024 * 1024,
+    })
+    t.is(status, 0)
+    t.true(stderr.includes('help.js'), 'the trace of modules is there')
+    t.notRegex(stderr, /winston|gateway\.js/)
+  }
+})
+
+test('tungate: a reader that goes away is no error', t => {
+  const { status, stderr } = spawnSync(
+    'sh',
+    ['-c', `"$0" "$1" help run | true; "$0" "$1" help run >/dev/full`, process.execPath, cli],
+    {
+      env: { PATH: process.env.PATH },
+      encoding: 'utf8',
+    },
+  )
+  t.is(stderr, '')
+  t.is(status, 0)
+})

@@ -1,0 +1,60 @@
+/**
+ * `tungate run` with a gateway that moves no packets but keeps the contract of Gateway; run as a process by the tests of
+ * signals, log and status. argv: how it behaves, then the flags of run.
+ */
+import { EventEmitter } from 'node:events'
+import { run } from '../../src/commands/run.ts'
+import { parseFlags } from '../../src/config/flags.ts'
+import { loadConfig } from '../../src/config.ts'
+import { SystemError } from '../../src/errors.ts'
+import type { FlowView, Gateway } from '../../src/options.ts'
+
+export const FLOW: FlowView = {
+  id: 1,
+  protocol: 'tcp',
+  client: '198.18.0.1:50000',
+  destination: '[2001:db8::7]:443',
+  state: 'established',
+  ageMs: 65_000,
+  bytesUp: 1000,
+  bytesDown: 5_000_000,
+}
+
+class FakeGateway extends EventEmitter implements Gateway {
+  readonly tunName = 'tun-fake'
+  readonly #behaviour: string
+
+  constructor(behaviour: string) {
+    super()
+    this.#behaviour = behaviour
+  }
+
+  async start(): Promise<void> {
+    const refused = () => new SystemError('ERR_TUN_OPEN', 'no right to open the device', 'ioctl(TUNSETIFF)', 1)
+    if (this.#behaviour === 'start-fails') throw refused()
+    if (this.#behaviour === 'start-hangs') await new Promise(resolve => setTimeout(resolve, 60_000))
+    if (this.#behaviour === 'fatal') setImmediate(() => this.emit('error', refused()))
+    if (this.#behaviour === 'throws') setImmediate(() => JSON.parse('{'))
+  }
+
+  async close(): Promise<void> {
+    if (this.#behaviour === 'close-hangs') await new Promise(resolve => setTimeout(resolve, 60_000))
+    process.stdout.write('closed\n')
+  }
+
+  counters() {
+    return { tcpFlows: 12, ingressBytes: 5_242_880 }
+  }
+
+  flows(): FlowView[] {
+    return [FLOW]
+  }
+}
+
+if (process.argv[1]?.endsWith('fake-run.js')) {
+  const [behaviour = 'runs', ...args] = process.argv.slice(2)
+  const { flags } = parseFlags(args, { command: 'run', paths: 'all', switches: [] })
+  const { config } = loadConfig({ environment: process.env, flags, uid: 1000, requireProxy: true })
+  const createGateway = () => new FakeGateway(behaviour)
+  process.exit(await run({ config, version: '9.8.7', load: async () => ({ createGateway }) }))
+}

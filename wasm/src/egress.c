@@ -1,0 +1,164 @@
+/*
+ * Packets to be written to the tun: a table of iovecs, one writev() each. A reference keeps each packet until the host
+ * says that the table is written. With vnet_hdr a packet larger than the client's MSS is a super-segment, which the
+ * kernel cuts, and transport checksums are left to it (linux/virtio_net.h).
+ */
+#include "tungate.h"
+
+#include "lwip/inet_chksum.h"
+#include "lwip/ip.h"
+#include "lwip/ip4.h"
+#include "lwip/ip6.h"
+#include "lwip/udp.h"
+
+#define VNET_NEEDS_CSUM 1
+#define VNET_GSO_TCPV4 1
+#define VNET_GSO_TCPV6 4
+/* A chain of more pieces is copied into one. */
+#define MAX_PIECES 64
+
+struct vnet {
+  u8_t flags, gso_type;
+  u16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
+};
+
+struct tg_message tg_egress_packets[TG_EGRESS_PACKETS];
+struct tg_iovec tg_egress_iovecs[TG_EGRESS_IOVECS];
+struct tg_egress tg_egress;
+static struct vnet vnet_headers[TG_EGRESS_PACKETS];
+
+int tg_egress_pending(void)
+{
+  return tg_egress.packets != 0;
+}
+
+/* One packet of a batch may call forth a window's worth of segments. */
+int tg_egress_almost_full(void)
+{
+  return tg_egress.packets > TG_EGRESS_PACKETS / 2 || tg_egress.iovecs > TG_EGRESS_IOVECS / 2;
+}
+
+/* The table is written. */
+TG_EXPORT(tg_egress_done) void tg_egress_done(void)
+{
+  for (u32_t row = 0; row < tg_egress.packets; row++) pbuf_free(tg_egress_packets[row].p);
+  tg_egress.packets = tg_egress.iovecs = 0;
+  tg_chunks_settle();
+}
+
+/* The SYN-ACK's MSS option says what the device carries, also when a timer sends it again (RFC 9293 3.7.1). */
+static void clamp_mss(struct tcp_hdr *tcp, u32_t ip_bytes)
+{
+  u8_t *options = (u8_t *)(tcp + 1);
+  if (TCPH_HDRLEN_BYTES(tcp) < TCP_HLEN + 4 || options[0] != LWIP_TCP_OPT_MSS) return;
+  u32_t most = tg_config.mtu - ip_bytes - TCP_HLEN;
+  if ((u32_t)(options[2] << 8 | options[3]) <= most) return;
+  options[2] = (u8_t)(most >> 8);
+  options[3] = (u8_t)most;
+}
+
+/* The sum of the pseudo-header, not complemented: the kernel adds the rest from csum_start on. */
+static u16_t pseudo_sum(const u8_t *addresses, u32_t address_bytes, u32_t protocol, u32_t length)
+{
+  u32_t sum = tg_checksum(addresses, (int)address_bytes);
+  sum += lwip_htons((u16_t)protocol) + (u32_t)lwip_htons((u16_t)length);
+  sum = (sum & 0xffff) + (sum >> 16);
+  return (u16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+static u32_t segment_bytes(const u8_t *packet, const struct tcp_hdr *tcp, u32_t family)
+{
+  u8_t client[16] = {0}, dest[16] = {0};
+  if (family == 6) {
+    memcpy(dest, packet + 8, 16);
+    memcpy(client, packet + 24, 16);
+  } else {
+    memcpy(dest, packet + 12, 4);
+    memcpy(client, packet + 16, 4);
+  }
+  struct tg_flow *flow = tg_flow_find(client, lwip_ntohs(tcp->dest), dest, lwip_ntohs(tcp->src), family);
+  return flow != NULL && flow->peer_mss != 0 ? flow->peer_mss : 536;
+}
+
+static void offload(struct vnet *vnet, struct pbuf *p, u32_t family)
+{
+  u8_t *packet = p->payload;
+  u32_t header = family == 6 ? IP6_HLEN : IP_HLEN;
+  u32_t protocol = family == 6 ? packet[6] : packet[9];
+  const u8_t *addresses = packet + (family == 6 ? 8 : 12);
+  u32_t address_bytes = family == 6 ? 32 : 8;
+  int fragment = family == 4 && (IPH_OFFSET((struct ip_hdr *)packet) & PP_HTONS(IP_OFFMASK | IP_MF)) != 0;
+  if (fragment || (family == 4 && IPH_HL_BYTES((struct ip_hdr *)packet) != IP_HLEN)) return;
+  u32_t length = p->tot_len - header;
+  if (protocol == IP_PROTO_TCP) {
+    struct tcp_hdr *tcp = (struct tcp_hdr *)(packet + header);
+    vnet->flags = VNET_NEEDS_CSUM;
+    vnet->csum_start = (u16_t)header;
+    vnet->csum_offset = 16;
+    tcp->chksum = pseudo_sum(addresses, address_bytes, protocol, length);
+    vnet->hdr_len = (u16_t)(header + TCPH_HDRLEN_BYTES(tcp));
+    if (p->tot_len <= tg_config.mtu && p->tot_len <= 1280) return; /* smaller than any MSS that cuts it */
+    u32_t mss = segment_bytes(packet, tcp, family);
+    if (p->tot_len - vnet->hdr_len <= mss) return;
+    vnet->gso_type = family == 6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4;
+    vnet->gso_size = (u16_t)mss;
+  } else if (protocol == IP_PROTO_UDP && p->tot_len <= tg_config.mtu) {
+    struct udp_hdr *udp = (struct udp_hdr *)(packet + header);
+    if (udp->chksum != 0) return; /* already whole */
+    vnet->flags = VNET_NEEDS_CSUM;
+    vnet->csum_start = (u16_t)header;
+    vnet->csum_offset = 6;
+    udp->chksum = pseudo_sum(addresses, address_bytes, protocol, length);
+  }
+}
+
+static err_t egress(struct pbuf *p, u32_t family)
+{
+  u32_t pieces = pbuf_clen(p);
+  if (tg_egress.packets == TG_EGRESS_PACKETS || tg_egress.iovecs + MAX_PIECES + 1 > TG_EGRESS_IOVECS) {
+    TG_COUNT(drop_egress); /* TCP sends it again */
+    return ERR_MEM;
+  }
+  u8_t *packet = p->payload;
+  u32_t header = family == 6 ? IP6_HLEN : IP_HLEN;
+  int is_tcp = (family == 6 ? packet[6] : packet[9]) == IP_PROTO_TCP && p->len >= header + TCP_HLEN;
+  if (is_tcp && tg_config.vnet) {
+    struct tcp_hdr *tcp = (struct tcp_hdr *)(packet + header);
+    if (TCPH_FLAGS(tcp) & TCP_SYN) clamp_mss(tcp, header);
+  }
+  struct vnet *vnet = &vnet_headers[tg_egress.packets];
+  *vnet = (struct vnet){0};
+  if (tg_config.vnet) offload(vnet, p, family);
+  if (pieces > MAX_PIECES) {
+    p = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
+    if (p == NULL) {
+      TG_COUNT(drop_memory);
+      return ERR_MEM;
+    }
+  } else pbuf_ref(p);
+
+  struct tg_message *row = &tg_egress_packets[tg_egress.packets++];
+  row->p = p;
+  row->first_iovec = tg_egress.iovecs;
+  if (tg_config.vnet) tg_egress_iovecs[tg_egress.iovecs++] = (struct tg_iovec){(u32_t)(uintptr_t)vnet, TG_VNET_BYTES};
+  for (struct pbuf *piece = p; piece != NULL; piece = piece->next)
+    tg_egress_iovecs[tg_egress.iovecs++] = (struct tg_iovec){(u32_t)(uintptr_t)piece->payload, piece->len};
+  row->iovecs = tg_egress.iovecs - row->first_iovec;
+  TG_COUNT(packets_out);
+  tg_counters.bytes_out += p->tot_len;
+  return ERR_OK;
+}
+
+err_t tg_egress4(struct netif *netif, struct pbuf *p, const ip4_addr_t *to)
+{
+  (void)netif;
+  (void)to;
+  return egress(p, 4);
+}
+
+err_t tg_egress6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
+{
+  (void)netif;
+  (void)to;
+  return egress(p, 6);
+}

@@ -1,0 +1,67 @@
+/*
+ * Landing places for packets from the tun. A packet is never copied on its way to lwIP: a custom pbuf points into the
+ * slot, and the slot is free again when the last reference is gone. The host fills only slots of tg_slot_table.
+ */
+#include "tungate.h"
+
+static u8_t memory[TG_SLOTS][TG_SLOT_BYTES] __attribute__((aligned(16)));
+static struct slot {
+  struct pbuf_custom custom; /* first: a pbuf is its slot */
+  u32_t busy;
+} slots[TG_SLOTS];
+
+/* The host's table for the next batch: where to put a packet, and (filled in) how long it is. */
+struct tg_iovec tg_slot_table[TG_SLOTS];
+static u8_t table_slot[TG_SLOTS];
+
+static void slot_free(struct pbuf *p)
+{
+  ((struct slot *)p)->busy = 0;
+}
+
+/* Prepares the table; how many slots are free. */
+TG_EXPORT(tg_prepare) u32_t tg_prepare(void)
+{
+  u32_t free = 0;
+  for (u32_t slot = 0; slot < TG_SLOTS; slot++) {
+    if (slots[slot].busy) continue;
+    tg_slot_table[free].offset = (u32_t)(uintptr_t)memory[slot];
+    table_slot[free++] = (u8_t)slot;
+  }
+  return free;
+}
+
+struct pbuf *tg_slot_pbuf(u32_t row, u32_t skip, u32_t length)
+{
+  struct slot *slot = &slots[table_slot[row]];
+  slot->busy = 1;
+  slot->custom.custom_free_function = slot_free;
+  u8_t *at = memory[table_slot[row]] + skip;
+  return pbuf_alloced_custom(PBUF_RAW, (u16_t)length, PBUF_REF, &slot->custom, at, (u16_t)length);
+}
+
+/* virtio_net_hdr flags (linux/virtio_net.h): checksum to be completed, checksum known to be good. */
+#define VNET_NEEDS_CSUM 1
+#define VNET_DATA_VALID 2
+
+/*
+ * Takes packets `from` … `count` of the table, in order. Returns how many of the table are done: fewer than `count`
+ * when the egress list must be written first.
+ */
+TG_EXPORT(tg_ingress) u32_t tg_ingress(u32_t from, u32_t count)
+{
+  u32_t skip = tg_config.vnet ? TG_VNET_BYTES : 0;
+  for (u32_t row = from; row < count; row++) {
+    if (tg_egress_almost_full()) return row;
+    u32_t length = tg_slot_table[row].length;
+    TG_COUNT(packets_in);
+    if (length <= skip || length - skip > 65535) {
+      TG_COUNT(drop_malformed);
+      continue;
+    }
+    tg_counters.bytes_in += length - skip;
+    u8_t flags = skip ? *(const u8_t *)(uintptr_t)tg_slot_table[row].offset : 0;
+    tg_guard(tg_slot_pbuf(row, skip, length - skip), flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID));
+  }
+  return count;
+}

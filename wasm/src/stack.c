@@ -1,0 +1,160 @@
+/* One stack instance: its configuration, its clock, its only network interface, and its way to die. */
+#include "tungate.h"
+
+#include "lwip/init.h"
+#include "lwip/ip4_frag.h"
+#include "lwip/ip6_frag.h"
+
+struct netif tg_netif;
+struct tg_config tg_config;
+struct tg_counters tg_counters;
+u64_t tg_now_ms;
+
+/* Why the last trap happened: the host reads it after the RuntimeError. */
+const char *tg_trap_message;
+
+_Noreturn void tg_trap(const char *message)
+{
+  tg_trap_message = message;
+  __builtin_trap();
+}
+
+TG_EXPORT(tg_trap_reason) const char *tg_trap_reason(void)
+{
+  return tg_trap_message;
+}
+
+u32_t sys_now(void)
+{
+  return (u32_t)tg_now_ms;
+}
+
+/* xorshift64*: IP identifications and the like; what must be unpredictable is hashed with a key (isn.c). */
+static u64_t random_state = 0x9e3779b97f4a7c15ull;
+
+uint32_t tg_random(void)
+{
+  random_state ^= random_state >> 12;
+  random_state ^= random_state << 25;
+  random_state ^= random_state >> 27;
+  return (u32_t)((random_state * 0x2545f4914f6cdd1dull) >> 32);
+}
+
+static err_t netif_up_init(struct netif *netif)
+{
+  netif->name[0] = 't';
+  netif->name[1] = 'g';
+  netif->output = tg_egress4;
+  netif->output_ip6 = tg_egress6;
+  netif->flags = NETIF_FLAG_UP | NETIF_FLAG_LINK_UP;
+  return ERR_OK;
+}
+
+void tg_isn_key(const u8_t key[16]);
+void tg_hash_seed(u32_t seed);
+
+static u8_t seed[32];
+
+/* Where the host puts 32 random bytes before tg_init. */
+TG_EXPORT(tg_seed) u8_t *tg_seed(void)
+{
+  return seed;
+}
+
+TG_EXPORT(tg_init)
+void tg_init(u32_t mtu, u32_t vnet, u32_t echo, u32_t max_flows, u32_t max_endpoints, u32_t keep_alive_ms)
+{
+  tg_config = (struct tg_config){mtu, vnet, echo, max_flows, max_endpoints, keep_alive_ms};
+  memcpy(&random_state, seed + 16, 8);
+  random_state |= 1;
+  tg_isn_key(seed);
+  tg_hash_seed((u32_t)seed[24] | (u32_t)seed[25] << 8 | (u32_t)seed[26] << 16 | (u32_t)seed[27] << 24);
+
+  lwip_init();
+  ip4_addr_t address, mask, gateway;
+  IP4_ADDR(&address, 192, 0, 2, 1); /* a placeholder: rewritten per packet where lwIP asks for it */
+  IP4_ADDR(&mask, 255, 255, 255, 255);
+  IP4_ADDR(&gateway, 0, 0, 0, 0);
+  netif_add(&tg_netif, &address, &mask, &gateway, NULL, netif_up_init, NULL);
+  netif_set_default(&tg_netif);
+  netif_ip6_addr_set_state(&tg_netif, 0, IP6_ADDR_PREFERRED);
+  u16_t sums = NETIF_CHECKSUM_ENABLE_ALL;
+  /* With vnet_hdr the kernel completes transport checksums; UDP is decided per datagram (udp.c). */
+  if (vnet) sums = (u16_t)(sums & ~NETIF_CHECKSUM_GEN_TCP);
+  NETIF_SET_CHECKSUM_CTRL(&tg_netif, sums);
+  tg_mtu_super();
+  tg_fragments_init();
+  tg_tcp_init();
+  tg_udp_init();
+}
+
+void tg_mtu_device(void)
+{
+  tg_netif.mtu = (u16_t)tg_config.mtu;
+}
+
+void tg_mtu_super(void)
+{
+  tg_netif.mtu = (u16_t)(tg_config.vnet ? 65535 : tg_config.mtu);
+}
+
+static u64_t fast_due, second_due;
+
+/* Runs the timers that are due. Returns 0 when nothing needs them any more, so that an idle host sleeps. */
+TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
+{
+  tg_now_ms = (u64_t)now_ms;
+  if (tg_now_ms >= fast_due) {
+    fast_due = tg_now_ms + TCP_TMR_INTERVAL;
+    tcp_tmr();
+    tg_send_tick();
+  }
+  static int reassembling;
+  if (tg_now_ms >= second_due) {
+    second_due = tg_now_ms + 1000;
+    ip_reass_tmr();
+    ip6_reass_tmr();
+    reassembling = reassembling > 0 ? reassembling - 1 : 0;
+  }
+  extern int tg_fragment_seen;
+  if (tg_fragment_seen) {
+    tg_fragment_seen = 0;
+    reassembling = IP_REASS_MAXAGE + 2;
+  }
+  return tcp_active_pcbs != NULL || tcp_tw_pcbs != NULL || reassembling > 0;
+}
+
+TG_EXPORT(tg_set_now) void tg_set_now(double now_ms)
+{
+  tg_now_ms = (u64_t)now_ms;
+}
+
+/* PCBs that lwIP holds, TIME_WAIT included: for leak tests. */
+TG_EXPORT(tg_pcbs) u32_t tg_pcbs(void)
+{
+  u32_t count = 0;
+  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) count++;
+  for (struct tcp_pcb *pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) count++;
+  return count;
+}
+
+void tg_put_address(u8_t *to, const ip_addr_t *from)
+{
+  if (IP_IS_V6(from)) memcpy(to, ip_2_ip6(from)->addr, 16);
+  else {
+    memset(to, 0, 16);
+    memcpy(to, &ip_2_ip4(from)->addr, 4);
+  }
+}
+
+void tg_ip_addr(ip_addr_t *to, const u8_t *from, u32_t family)
+{
+  ip_addr_set_zero(to);
+  if (family == 6) {
+    memcpy(ip_2_ip6(to)->addr, from, 16);
+    IP_SET_TYPE(to, IPADDR_TYPE_V6);
+  } else {
+    memcpy(&ip_2_ip4(to)->addr, from, 4);
+    IP_SET_TYPE(to, IPADDR_TYPE_V4);
+  }
+}

@@ -1,0 +1,304 @@
+/*
+ * TCP: from a segment to its flow, and the life of a flow.
+ *
+ *   SYN ──▶ HELD ──accept──▶ OPENING ──ACK──▶ OPEN ──FINs or RST──▶ GONE ──release──▶ (slot free when lwIP let go)
+ *             └─refuse: RST, ICMP or silence
+ *
+ * A SYN is held as 20 to 60 bytes of header. When the host accepts, it is given to lwIP's wildcard listener, which
+ * answers SYN-ACK: the client's connect() says what the proxy said. lwIP stays unpatched: the listener's port is set
+ * to the SYN's for that one call and is 0 otherwise, so that segments of no flow meet no listener and get RST.
+ */
+#include "tungate.h"
+
+#include "lwip/inet_chksum.h"
+#include "lwip/ip.h"
+
+static struct tcp_pcb_listen *listener;
+static u8_t flow_arg;
+static struct tg_flow *opening;
+
+static void held_drop(struct tg_flow *flow)
+{
+  if (flow->syn != NULL) pbuf_free(flow->syn);
+  flow->syn = NULL;
+}
+
+static void gone(struct tg_flow *flow, u32_t error)
+{
+  if (flow->state == TG_GONE) return;
+  flow->state = TG_GONE;
+  flow->error = error;
+  tg_event(flow, TG_EV_GONE);
+}
+
+/* The slot is free again when both the host and lwIP have let go. */
+static void maybe_free(struct tg_flow *flow)
+{
+  if (flow->released && flow->pcb == NULL) tg_flow_free(flow);
+}
+
+/* ---- what lwIP says ---- */
+
+static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
+{
+  (void)pcb;
+  (void)err;
+  struct tg_flow *flow = arg;
+  if (p != NULL) tg_receive(flow, p);
+  else tg_event(flow, TG_EV_FIN);
+  return ERR_OK;
+}
+
+static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t bytes)
+{
+  (void)pcb;
+  if (arg != NULL) tg_acked(arg, bytes);
+  return ERR_OK;
+}
+
+/* The PCB is gone, or goes right after this call. */
+static void on_error(void *arg, err_t err)
+{
+  struct tg_flow *flow = arg;
+  if (flow == NULL) return;
+  gone(flow, err == ERR_CLSD ? TG_ERR_NONE : err == ERR_RST ? TG_ERR_RESET : TG_ERR_TIMEOUT);
+}
+
+/* The one reliable word that a PCB does not exist any more, whatever the reason. */
+static void on_destroy(u8_t id, void *data)
+{
+  (void)id;
+  struct tg_flow *flow = data;
+  if (flow == NULL) return;
+  flow->pcb = NULL;
+  tg_send_free(flow);
+  gone(flow, TG_ERR_RESET);
+  maybe_free(flow);
+}
+
+static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+  struct tg_flow *flow = pcb != NULL ? tcp_ext_arg_get(pcb, flow_arg) : NULL;
+  (void)arg;
+  if (flow == NULL || err != ERR_OK) return ERR_VAL;
+  flow->state = TG_OPEN;
+  flow->peer_mss = pcb->mss;
+  if (tg_config.vnet) pcb->mss = (u16_t)(TCP_MSS / pcb->mss * pcb->mss);
+  TG_COUNT(tcp_opened);
+  tg_event(flow, TG_EV_OPEN);
+  return ERR_OK;
+}
+
+static err_t on_passive_open(u8_t id, struct tcp_pcb_listen *from, struct tcp_pcb *pcb)
+{
+  (void)id;
+  (void)from;
+  if (opening == NULL) return ERR_VAL;
+  opening->pcb = pcb;
+  tcp_ext_arg_set(pcb, flow_arg, opening);
+  tcp_arg(pcb, opening);
+  tcp_recv(pcb, on_receive);
+  tcp_sent(pcb, on_sent);
+  tcp_err(pcb, on_error);
+  tcp_nagle_disable(pcb);
+  if (tg_config.keep_alive_ms != 0) {
+    pcb->so_options |= SOF_KEEPALIVE;
+    pcb->keep_idle = tg_config.keep_alive_ms;
+    pcb->keep_intvl = LWIP_MAX(tg_config.keep_alive_ms / 4, 1000);
+    pcb->keep_cnt = 5;
+  }
+  return ERR_OK;
+}
+
+static const struct tcp_ext_arg_callbacks flow_callbacks = {on_destroy, on_passive_open};
+
+void tg_tcp_init(void)
+{
+  flow_arg = tcp_ext_arg_alloc_id();
+  struct tcp_pcb *pcb = tcp_new_ip_type(IPADDR_TYPE_ANY);
+  tcp_ext_arg_set_callbacks(pcb, flow_arg, &flow_callbacks);
+  tcp_bind(pcb, IP_ANY_TYPE, 1);
+  struct tcp_pcb *bound = tcp_listen(pcb);
+  tcp_accept(bound, on_accept);
+  listener = (struct tcp_pcb_listen *)bound;
+  listener->local_port = 0;
+}
+
+/* ---- segments ---- */
+
+static void hold(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *header)
+{
+  held_drop(flow);
+  u16_t bytes = TCPH_HDRLEN_BYTES(header);
+  flow->isn = lwip_ntohl(header->seqno);
+  flow->syn = pbuf_alloc(PBUF_RAW, bytes, PBUF_RAM); /* data on a SYN (TFO) is left out: the client sends it again */
+  if (flow->syn == NULL) TG_COUNT(drop_memory);
+  else pbuf_copy_partial(p, flow->syn->payload, bytes, 0);
+}
+
+static void syn(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *header, const struct tg_quote *names)
+{
+  if (flow != NULL) {
+    if (flow->isn == lwip_ntohl(header->seqno)) TG_COUNT(syn_retransmitted);
+    else hold(flow, p, header);
+    return;
+  }
+  flow = tg_flow_new(names->client, names->client_port, names->dest, names->dest_port, names->family);
+  if (flow == NULL) {
+    TG_COUNT(drop_flow_limit);
+    return;
+  }
+  hold(flow, p, header);
+  if (flow->syn == NULL) {
+    tg_flow_free(flow);
+    return;
+  }
+  flow->state = TG_HELD;
+  tg_event(flow, TG_EV_SYN);
+}
+
+/* A finished flow of the same names in TIME_WAIT gives way to a newer SYN (RFC 1122 4.2.2.13). */
+static int time_wait_gives_way(struct tg_flow *flow, const struct tcp_hdr *header)
+{
+  struct tcp_pcb *pcb = flow->pcb;
+  if (pcb == NULL || pcb->state != TIME_WAIT) return 0;
+  if (!TCP_SEQ_GT(lwip_ntohl(header->seqno), pcb->rcv_nxt)) return 0;
+  tg_flow_unlink(flow);
+  tcp_abort(pcb);
+  return 1;
+}
+
+void tg_tcp_packet(struct pbuf *p, int vouched)
+{
+  struct tcp_hdr *header = p->payload;
+  if (p->len < TCP_HLEN || TCPH_HDRLEN_BYTES(header) < TCP_HLEN || TCPH_HDRLEN_BYTES(header) > p->len) {
+    TG_COUNT(drop_malformed);
+    pbuf_free(p);
+    return;
+  }
+  if (!vouched &&
+      ip_chksum_pseudo(p, IP_PROTO_TCP, p->tot_len, ip_current_src_addr(), ip_current_dest_addr()) != 0) {
+    TG_COUNT(drop_checksum);
+    pbuf_free(p);
+    return;
+  }
+  u8_t client[16], dest[16];
+  tg_put_address(client, ip_current_src_addr());
+  tg_put_address(dest, ip_current_dest_addr());
+  struct tg_quote names = {.family = IP_IS_V6(ip_current_src_addr()) ? 6 : 4, .client = client, .dest = dest,
+                           .client_port = lwip_ntohs(header->src), .dest_port = lwip_ntohs(header->dest)};
+  struct tg_flow *flow = tg_flow_find(client, names.client_port, dest, names.dest_port, names.family);
+  u8_t flags = TCPH_FLAGS(header);
+  int is_syn = (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+
+  if (is_syn && flow != NULL && time_wait_gives_way(flow, header)) flow = NULL;
+  if (is_syn && (flow == NULL || flow->state == TG_HELD)) {
+    syn(flow, p, header, &names);
+    pbuf_free(p);
+    return;
+  }
+  if (flow != NULL && flow->state == TG_HELD) { /* only a RST of the SYN's own sequence means something here */
+    if ((flags & TCP_RST) && lwip_ntohl(header->seqno) == flow->isn + 1) gone(flow, TG_ERR_RESET);
+    pbuf_free(p);
+    return;
+  }
+  if (flow != NULL && flow->pcb != NULL && p->tot_len > TCPH_HDRLEN_BYTES(header)) {
+    if (tg_receive_over_budget(flow)) { /* as if lost: the client sends it again, acknowledged bytes are kept */
+      TG_COUNT(drop_receive_budget);
+      pbuf_free(p);
+      return;
+    }
+    if (lwip_ntohl(header->seqno) != flow->pcb->rcv_nxt) { /* lwIP may keep it: not in a slot of the tun */
+      struct pbuf *copy = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
+      pbuf_free(p);
+      if (copy == NULL) {
+        TG_COUNT(drop_memory);
+        return;
+      }
+      p = copy;
+    }
+  }
+  tcp_input(p, &tg_netif);
+  if (flow != NULL && flow->pcb != NULL && flow->pcb->state == TIME_WAIT) gone(flow, TG_ERR_NONE);
+}
+
+/* ---- what the host says ---- */
+
+/* The upstream answered: let lwIP answer the client. */
+TG_EXPORT(tg_tcp_accept) void tg_tcp_accept(u32_t id)
+{
+  struct tg_flow *flow = &tg_flows[id];
+  if (flow->state != TG_HELD) return;
+  struct pbuf *p = flow->syn;
+  flow->syn = NULL;
+  flow->state = TG_OPENING;
+  tg_ip_addr(&ip_data.current_iphdr_src, flow->client, flow->family);
+  tg_ip_addr(&ip_data.current_iphdr_dest, flow->dest, flow->family);
+  ip_data.current_netif = ip_data.current_input_netif = &tg_netif;
+  listener->local_port = (u16_t)flow->dest_port;
+  opening = flow;
+  tg_mtu_device(); /* the effective MSS is made here */
+  tcp_input(p, &tg_netif);
+  tg_mtu_super();
+  opening = NULL;
+  listener->local_port = 0;
+  if (flow->pcb == NULL) gone(flow, TG_ERR_MEMORY);
+}
+
+/* The upstream said no: tell the client how (enum tg_answer), and forget the SYN. The host releases the flow. */
+TG_EXPORT(tg_tcp_refuse) void tg_tcp_refuse(u32_t id, u32_t answer)
+{
+  struct tg_flow *flow = &tg_flows[id];
+  if (flow->state != TG_HELD) return;
+  if (answer == TG_ANSWER_RESET) {
+    ip_addr_t client, dest;
+    tg_ip_addr(&client, flow->client, flow->family);
+    tg_ip_addr(&dest, flow->dest, flow->family);
+    tcp_rst_netif(&tg_netif, 0, flow->isn + 1, &dest, &client, (u16_t)flow->dest_port, (u16_t)flow->client_port);
+  } else if (answer != TG_ANSWER_SILENCE) {
+    struct tg_quote quote = {flow->family, IP_PROTO_TCP, flow->client, flow->dest,
+                             flow->client_port, flow->dest_port, flow->isn};
+    tg_unreachable(&quote, answer);
+  }
+  held_drop(flow);
+  gone(flow, TG_ERR_ABORTED);
+}
+
+/* No more bytes for the client: FIN behind what is queued. */
+TG_EXPORT(tg_tcp_finish) void tg_tcp_finish(u32_t id)
+{
+  struct tg_flow *flow = &tg_flows[id];
+  if (flow->pcb == NULL || flow->state != TG_OPEN) return;
+  if (tcp_shutdown(flow->pcb, 0, 1) == ERR_OK) tcp_output(flow->pcb);
+}
+
+/* RST to the client, now. */
+TG_EXPORT(tg_tcp_abort) void tg_tcp_abort(u32_t id)
+{
+  struct tg_flow *flow = &tg_flows[id];
+  held_drop(flow);
+  if (flow->pcb != NULL) {
+    gone(flow, TG_ERR_ABORTED);
+    tcp_abort(flow->pcb);
+  } else gone(flow, TG_ERR_ABORTED);
+}
+
+/*
+ * The host is done with a flow and forgets its number. What is still open towards the client is reset; TIME_WAIT
+ * is left to lwIP.
+ */
+TG_EXPORT(tg_tcp_release) void tg_tcp_release(u32_t id)
+{
+  struct tg_flow *flow = &tg_flows[id];
+  if (flow->state == TG_FREE || flow->released) return;
+  held_drop(flow);
+  tg_receive_free(flow);
+  flow->released = 1;
+  if (flow->pcb == NULL) {
+    tg_flow_free(flow);
+    return;
+  }
+  tcp_arg(flow->pcb, NULL);
+  flow->state = TG_GONE;
+  if (flow->pcb->state != TIME_WAIT) tcp_abort(flow->pcb);
+}

@@ -1,0 +1,171 @@
+/*
+ * Client → upstream. What lwIP delivers stays where it landed (a slot of the tun) and is offered to the host as
+ * iovecs; the receive window is credited only for what the upstream's socket took. What it did not take is copied out
+ * of the slots into blocks of the flow's own, so that a slow upstream holds no slot. Bounds: one flow TCP_WND; all
+ * together TG_RX_BUDGET, above which segments count as lost for flows that hold more than TG_RX_FLOW_FLOOR.
+ */
+#include "tungate.h"
+
+#define BLOCK_BYTES 16384
+
+static u32_t held_bytes; /* in blocks, all flows */
+
+struct tg_iovec tg_iovecs[TG_IOVECS];
+
+int tg_receive_over_budget(const struct tg_flow *flow)
+{
+  return held_bytes > TG_RX_BUDGET && flow->rx_bytes > TG_RX_FLOW_FLOOR;
+}
+
+static int in_slot(const struct pbuf *p)
+{
+  return (p->flags & PBUF_FLAG_IS_CUSTOM) != 0;
+}
+
+/* The queue is the pbufs' own `next`; their tot_len is not kept (it has 16 bits). */
+void tg_receive(struct tg_flow *flow, struct pbuf *p)
+{
+  flow->rx_bytes += p->tot_len;
+  if (flow->rx_tail != NULL) flow->rx_tail->next = p;
+  else flow->rx_head = p;
+  for (struct pbuf *node = p; node != NULL; node = node->next) {
+    flow->rx_tail = node;
+    if (!in_slot(node)) held_bytes += node->len;
+  }
+  flow->rx_room = 0;
+  tg_event(flow, TG_EV_DATA);
+}
+
+static struct pbuf *take_head(struct tg_flow *flow)
+{
+  struct pbuf *p = flow->rx_head;
+  flow->rx_head = p->next;
+  if (flow->rx_head == NULL) {
+    flow->rx_tail = NULL;
+    flow->rx_room = 0;
+  }
+  p->next = NULL;
+  return p;
+}
+
+static void free_node(struct pbuf *p)
+{
+  if (!in_slot(p)) held_bytes -= p->len;
+  p->tot_len = p->len;
+  pbuf_free(p);
+}
+
+void tg_receive_free(struct tg_flow *flow)
+{
+  while (flow->rx_head != NULL) free_node(take_head(flow));
+  flow->rx_bytes = 0;
+}
+
+/* Offers what waits, at most TG_IOVECS pieces, in tg_iovecs; how many. */
+TG_EXPORT(tg_tcp_peek) u32_t tg_tcp_peek(u32_t id)
+{
+  u32_t count = 0;
+  for (struct pbuf *p = tg_flows[id].rx_head; p != NULL && count < TG_IOVECS; p = p->next) {
+    if (p->len == 0) continue;
+    tg_iovecs[count].offset = (u32_t)(uintptr_t)p->payload;
+    tg_iovecs[count++].length = p->len;
+  }
+  return count;
+}
+
+static struct pbuf *new_block(u32_t bytes)
+{
+  struct pbuf *block = pbuf_alloc(PBUF_RAW, (u16_t)LWIP_MAX(bytes, BLOCK_BYTES), PBUF_RAM);
+  if (block != NULL) block->len = 0;
+  return block;
+}
+
+/* Moves what still lies in slots into blocks. Returns 0 when memory is out: the flow is aborted. */
+static int settle(struct tg_flow *flow)
+{
+  struct pbuf *p = flow->rx_head;
+  while (p != NULL && !in_slot(p)) p = p->next;
+  if (p == NULL) return 1;
+  struct pbuf *rest = flow->rx_head;
+  flow->rx_head = flow->rx_tail = NULL;
+  u32_t room = 0;
+  while (rest != NULL) {
+    struct pbuf *node = rest;
+    rest = node->next;
+    node->next = NULL;
+    if (!in_slot(node) && flow->rx_tail == NULL) {
+      flow->rx_head = flow->rx_tail = node;
+      continue;
+    }
+    if (!in_slot(node) && node->len >= BLOCK_BYTES / 2) {
+      flow->rx_tail->next = node;
+      flow->rx_tail = node;
+      room = 0;
+      continue;
+    }
+    for (u32_t done = 0; done < node->len;) {
+      if (room == 0) {
+        u32_t left = node->len - done;
+        struct pbuf *block = new_block(left);
+        if (block == NULL) {
+          node->next = rest;
+          while (node != NULL) {
+            struct pbuf *next = node->next;
+            node->next = NULL;
+            free_node(node);
+            node = next;
+          }
+          return 0;
+        }
+        room = LWIP_MAX(left, BLOCK_BYTES);
+        if (flow->rx_tail != NULL) flow->rx_tail->next = block;
+        else flow->rx_head = block;
+        flow->rx_tail = block;
+      }
+      u32_t part = LWIP_MIN(room, node->len - done);
+      memcpy((u8_t *)flow->rx_tail->payload + flow->rx_tail->len, (u8_t *)node->payload + done, part);
+      flow->rx_tail->len = (u16_t)(flow->rx_tail->len + part);
+      held_bytes += part;
+      room -= part;
+      done += part;
+    }
+    free_node(node);
+  }
+  return 1;
+}
+
+/*
+ * The upstream took `bytes` of what was offered (0: it takes nothing now). Must be called after each DATA event, before
+ * the next batch: it also frees the slots.
+ */
+TG_EXPORT(tg_tcp_consume) void tg_tcp_consume(u32_t id, u32_t bytes)
+{
+  struct tg_flow *flow = &tg_flows[id];
+  u32_t left = LWIP_MIN(bytes, flow->rx_bytes), credit = left;
+  flow->rx_bytes -= left;
+  while (flow->rx_head != NULL && flow->rx_head->len <= left) {
+    left -= flow->rx_head->len;
+    free_node(take_head(flow));
+  }
+  if (left > 0) {
+    if (!in_slot(flow->rx_head)) held_bytes -= left;
+    flow->rx_head->payload = (u8_t *)flow->rx_head->payload + left;
+    flow->rx_head->len = (u16_t)(flow->rx_head->len - left);
+  }
+  if (!settle(flow)) {
+    TG_COUNT(drop_memory);
+    if (flow->pcb != NULL) tcp_abort(flow->pcb);
+    return;
+  }
+  while (credit > 0 && flow->pcb != NULL) {
+    u16_t part = (u16_t)LWIP_MIN(credit, 0xffff);
+    tcp_recved(flow->pcb, part);
+    credit -= part;
+  }
+}
+
+/* Bytes from clients that wait in blocks, all flows. */
+TG_EXPORT(tg_receive_held) u32_t tg_receive_held(void)
+{
+  return held_bytes;
+}

@@ -1,0 +1,206 @@
+/*
+ * The glue around lwIP, in the order in which a packet meets it:
+ *
+ *   slots.c     where the host lets packets land        guard.c     is it a packet? for whom?
+ *   fragments.c reassembly, then back to the same path  tcp.c       SYN held, flow found, lwIP fed
+ *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes
+ *   udp.c       datagrams, both ways                    icmp.c      truthful errors
+ *   egress.c    packets to be written, as iovecs        events.c    what the host must look at
+ *
+ * Two rules hold everywhere: this module never calls the host, and whatever the host reads lies in memory that
+ * abi.c names. "client" is the program behind the tun, "destination" what it asked for (lwIP's local side).
+ */
+#ifndef TUNGATE_H
+#define TUNGATE_H
+
+#include <string.h>
+
+#include "lwip/netif.h"
+#include "lwip/pbuf.h"
+#include "lwip/priv/tcp_priv.h"
+#include "lwip/tcp.h"
+
+#define TG_EXPORT(name) __attribute__((export_name(#name)))
+
+/* ---- bounds ---- */
+#define TG_MAX_FLOWS 65536     /* table size; the host may set a lower limit */
+#define TG_MAX_ENDPOINTS 16384 /* client UDP endpoints; likewise */
+#define TG_SLOTS 64            /* packets a batch */
+#define TG_SLOT_BYTES (12 + 65535 + 5)
+#define TG_LANDING_SLOTS 32    /* datagrams from an upstream, a batch */
+#define TG_EGRESS_PACKETS 8192
+#define TG_EGRESS_IOVECS 32768
+#define TG_TX_BUDGET (96u << 20) /* bytes from upstreams waiting for clients, all flows */
+#define TG_TX_FLOW_MAX (2u << 20)
+#define TG_RX_BUDGET (64u << 20) /* bytes from clients waiting for upstreams, all flows */
+#define TG_RX_FLOW_FLOOR (64u << 10)
+#define TG_IOVECS 64 /* scratch for one read or write of a flow */
+#define TG_VNET_BYTES 12
+#define TG_HEADER_ROOM 32 /* in front of a datagram, for the upstream's own header */
+#define TG_LANDING_BYTES 65536
+
+struct tg_iovec {
+  u32_t offset, length;
+};
+
+/* ---- flows ---- */
+enum tg_state { TG_FREE, TG_HELD, TG_OPENING, TG_OPEN, TG_GONE };
+
+enum tg_event {
+  TG_EV_SYN = 1,      /* a client asks: dial, then accept or refuse */
+  TG_EV_OPEN = 2,     /* the client has acknowledged: reserve() may be called */
+  TG_EV_DATA = 4,     /* bytes from the client: peek(), consume() */
+  TG_EV_FIN = 8,      /* the client will send no more */
+  TG_EV_ROOM = 16,    /* reserve() said 0 before and would not now */
+  TG_EV_GONE = 32     /* the client's side is over; release() it. error says how */
+};
+
+enum tg_error {
+  TG_ERR_NONE,        /* both sides said FIN and everything was acknowledged */
+  TG_ERR_RESET,       /* RST from the client */
+  TG_ERR_TIMEOUT,     /* the client does not answer any more */
+  TG_ERR_ABORTED,     /* by the host */
+  TG_ERR_MEMORY
+};
+
+struct tg_chunk;
+
+struct tg_flow {
+  /* read by the host */
+  u32_t state, events, family, client_port, dest_port;
+  u8_t client[16], dest[16];
+  u32_t rx_bytes; /* from the client, not yet consumed */
+  u32_t tx_bytes; /* for the client, not yet acknowledged */
+  u32_t error;
+  /* ours */
+  struct tcp_pcb *pcb;
+  struct pbuf *syn; /* held: the TCP header of the client's SYN */
+  u32_t isn;
+  struct pbuf *rx_head, *rx_tail;
+  u32_t rx_room; /* unused bytes of rx_tail, when that is a block of our own */
+  struct tg_chunk *tx_head, *tx_tail, *tx_reserved;
+  u16_t peer_mss;
+  u8_t queued, released, tx_waiting, unlinked;
+  u32_t hash_next, free_next;
+};
+
+extern struct tg_flow tg_flows[TG_MAX_FLOWS];
+struct tg_flow *tg_flow_find(const u8_t *client, u32_t client_port, const u8_t *dest, u32_t dest_port, u32_t family);
+struct tg_flow *tg_flow_new(const u8_t *client, u32_t client_port, const u8_t *dest, u32_t dest_port, u32_t family);
+/* Its names lead to it no more; the slot stays. */
+void tg_flow_unlink(struct tg_flow *flow);
+void tg_flow_free(struct tg_flow *flow);
+u32_t tg_hash(const u8_t *address, u32_t port, u32_t seed);
+
+/* ---- events.c ---- */
+void tg_event(struct tg_flow *flow, u32_t bits);
+
+/* ---- stack.c ---- */
+extern struct netif tg_netif;
+extern struct tg_config {
+  u32_t mtu, vnet, echo, max_flows, max_endpoints, keep_alive_ms;
+} tg_config;
+extern u64_t tg_now_ms;
+/* The device's MTU counts for SYN, UDP and ICMP; TCP data may leave as super-segments (egress.c). */
+void tg_mtu_device(void);
+void tg_mtu_super(void);
+
+/* ---- counters: doubles, so that the host reads them as numbers ---- */
+#define TG_COUNTERS(X)                                                                                                 \
+  X(packets_in) X(bytes_in) X(packets_out) X(bytes_out) X(drop_malformed) X(drop_checksum) X(drop_address)             \
+  X(drop_protocol) X(drop_icmp) X(drop_memory) X(drop_egress) X(drop_flow_limit) X(drop_receive_budget)                \
+  X(syn_retransmitted) X(tcp_opened) X(udp_in) X(udp_out) X(udp_family) X(icmp_out)
+struct tg_counters {
+#define X(name) double name;
+  TG_COUNTERS(X)
+#undef X
+};
+extern struct tg_counters tg_counters;
+#define TG_COUNT(name) (tg_counters.name += 1)
+
+/* ---- ingress ---- */
+struct pbuf *tg_slot_pbuf(u32_t slot, u32_t skip, u32_t length);
+void tg_guard(struct pbuf *p, int vouched);
+/* p->payload at the transport header, ip_data filled. Each eats p. */
+void tg_tcp_packet(struct pbuf *p, int vouched);
+void tg_udp_packet(struct pbuf *p, int vouched);
+void tg_fragment4(struct pbuf *p);
+void tg_fragment6(struct pbuf *p, u32_t protocol);
+void tg_fragments_init(void);
+void tg_tcp_init(void);
+void tg_udp_init(void);
+void tg_udp_release(void);
+
+/* ---- a flow's two directions ---- */
+void tg_receive(struct tg_flow *flow, struct pbuf *p);
+void tg_receive_free(struct tg_flow *flow);
+int tg_receive_over_budget(const struct tg_flow *flow);
+void tg_acked(struct tg_flow *flow, u32_t bytes);
+void tg_send_free(struct tg_flow *flow);
+void tg_send_tick(void);
+void tg_chunks_settle(void);
+
+/* ---- icmp.c: codes are those of tg_refuse ---- */
+enum tg_answer {
+  TG_ANSWER_RESET,
+  TG_ANSWER_NET_UNREACHABLE,
+  TG_ANSWER_HOST_UNREACHABLE,
+  TG_ANSWER_PROHIBITED,
+  TG_ANSWER_PORT_UNREACHABLE,
+  TG_ANSWER_SILENCE
+};
+struct tg_quote {
+  u32_t family, protocol;
+  const u8_t *client, *dest;
+  u32_t client_port, dest_port;
+  u32_t sequence; /* TCP */
+};
+void tg_unreachable(const struct tg_quote *quote, u32_t answer);
+
+/* ---- egress.c ---- */
+err_t tg_egress4(struct netif *netif, struct pbuf *p, const ip4_addr_t *to);
+err_t tg_egress6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to);
+int tg_egress_pending(void);
+int tg_egress_almost_full(void);
+
+/* ---- tables that the host reads or fills ---- */
+struct tg_endpoint { /* a client's UDP address and port */
+  u32_t family, port;
+  u8_t address[16];
+  u32_t used, hash_next, free_next;
+};
+
+struct tg_datagram { /* from a client */
+  u32_t endpoint, family, dest_port, length;
+  u8_t dest[16];
+  u32_t header; /* offset of TG_HEADER_ROOM bytes; the row's first iovec points there, its length is the host's to set */
+  u32_t first_iovec;
+};
+
+struct tg_message { /* a row of the tables that sendDatagrams and writePackets take */
+  u32_t first_iovec, iovecs;
+  struct pbuf *p;
+};
+
+struct tg_egress {
+  u32_t packets, iovecs;
+};
+
+extern struct tg_iovec tg_iovecs[TG_IOVECS];
+extern struct tg_iovec tg_slot_table[TG_SLOTS];
+extern struct tg_endpoint tg_endpoints[TG_MAX_ENDPOINTS];
+extern struct tg_datagram tg_datagrams[TG_SLOTS];
+extern struct tg_message tg_datagram_messages[TG_SLOTS];
+extern struct tg_iovec tg_datagram_iovecs[];
+extern u32_t tg_datagram_count;
+extern struct tg_iovec tg_landing_table[TG_LANDING_SLOTS];
+extern struct tg_message tg_egress_packets[TG_EGRESS_PACKETS];
+extern struct tg_iovec tg_egress_iovecs[TG_EGRESS_IOVECS];
+extern struct tg_egress tg_egress;
+extern u32_t tg_event_bits;
+
+/* ---- addresses: 16 bytes, of which IPv4 uses the first four ---- */
+void tg_put_address(u8_t *to, const ip_addr_t *from);
+void tg_ip_addr(ip_addr_t *to, const u8_t *from, u32_t family);
+
+#endif
