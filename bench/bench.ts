@@ -21,7 +21,7 @@ import {
 } from './measures.ts'
 import { type BenchOptions, parseOptions, USAGE } from './options.ts'
 import { residentKib } from './processes.ts'
-import { type Failure, markdown, type Report, writeBetweenMarkers } from './report.ts'
+import { type Failure, markdown, median, type Report, writeBetweenMarkers } from './report.ts'
 import { destinationOf, firstLine, kernelRelease, PROXY_HOST, PROXY_PORT, Topology } from './topology.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -58,6 +58,8 @@ class Results {
   readonly values: Record<string, Record<string, (number | null)[]>> = {}
   readonly failures: Failure[] = []
   readonly rows: Row[] = []
+  /** Set by a signal: what fails from then on fails because everything is being ended. */
+  stopping = false
 
   add(round: number, row: Row, contender: string, value: number): void {
     if (!this.rows.includes(row)) this.rows.push(row)
@@ -70,6 +72,7 @@ class Results {
   }
 
   fail(round: number, rows: readonly Row[], contender: string, error: unknown): void {
+    if (this.stopping) return
     const message = error instanceof Error ? error.message : String(error)
     for (const row of rows) {
       this.add(round, row, contender, Number.NaN)
@@ -160,6 +163,19 @@ async function startServers(topology: Topology, load: string, count: number, opt
   if (server.exitCode !== null) throw new Error('the SOCKS5 server ended at once')
 }
 
+/** What Node itself costs on this machine, the floor of tungate's start and memory: medians of 5 starts. */
+function bareNode(): string {
+  const { NODE_EXTRA_CA_CERTS: _, ...environment } = process.env
+  const starts = Array.from({ length: 5 }, () => {
+    const startMs = performance.now()
+    const script = 'process.stdout.write(String(process.memoryUsage.rss()))'
+    const rss = execFileSync(process.execPath, ['-e', script], { env: environment, encoding: 'utf8' })
+    return { ms: performance.now() - startMs, mib: Number(rss) / 2 ** 20 }
+  })
+  const ms = median(starts.map(start => start.ms))!
+  return `${ms.toFixed(0)} ms from start to exit, ${median(starts.map(start => start.mib))!.toFixed(1)} MiB`
+}
+
 function conditionsOf(options: BenchOptions, topology: Topology): Record<string, string> {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
   return {
@@ -169,6 +185,7 @@ function conditionsOf(options: BenchOptions, topology: Topology): Record<string,
     'congestion control': `${topology.congestionControl} in both namespaces`,
     'SOCKS5 server': options.socksServer === '' ? "the benchmark's own, spliced" : 'given by option',
     rounds: `${options.rounds}, ${options.seconds} s a run`,
+    'bare node -e': bareNode(),
     memory: `${options.idle} idle connections; beside ${options.crowd} idle connections`,
   }
 }
@@ -192,6 +209,7 @@ async function main(): Promise<number> {
   const redirect = contenders.some(({ way }) => way === 'redirect') ? ['redsocks', 'nft'] : []
   requireTools(['cc', 'ip', 'iperf3', 'nsenter', 'setpriv', 'sysctl', 'unshare', ...redirect])
   const folder = mkdtempSync(join(tmpdir(), 'tungate-bench-'))
+  const results = new Results()
   let topology: Topology | undefined
   const close = async () => {
     await topology?.close()
@@ -202,6 +220,7 @@ async function main(): Promise<number> {
     ['SIGTERM', 143],
   ] as const)
     process.once(signal, () => {
+      results.stopping = true
       void close().finally(() => process.exit(code))
     })
   try {
@@ -214,7 +233,6 @@ async function main(): Promise<number> {
       await runner.prepare()
       turns.push({ runner, topology, options, load })
     }
-    const results = new Results()
     await runRounds(turns, options, results)
     const report: Report = {
       conditions: conditionsOf(options, topology),

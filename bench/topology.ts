@@ -53,6 +53,7 @@ export class Topology {
 
   private constructor(gateway: ChildProcess, server: ChildProcess) {
     this.#holders = { gateway, server }
+    for (const holder of [gateway, server]) holder.on('error', () => {})
     this.#running.add(gateway).add(server)
   }
 
@@ -62,8 +63,8 @@ export class Topology {
     const topology = new Topology(hold(), hold())
     try {
       for (const holder of Object.values(topology.#holders)) {
-        await once(holder, 'spawn')
-        await untilOtherNamespace(holder.pid!)
+        if (holder.pid === undefined) throw new Error('unshare of util-linux is not installed')
+        await untilOtherNamespace(holder.pid)
       }
       await topology.#link(contenders)
       topology.#congestionControl = await topology.#choose(congestionControls)

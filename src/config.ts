@@ -70,7 +70,7 @@ export function loadConfig(sources: Sources): Loaded {
   const file = sources.file ?? sources.environment.TUNGATE_CONFIG
   if (file === '') {
     const origin = sources.file === undefined ? 'TUNGATE_CONFIG' : '--config'
-    throw new ConfigError('ERR_CONFIG_VALUE', `${origin}: found an empty text, allowed the path of a file`)
+    throw new ConfigError('CONFIG_VALUE', `${origin}: found an empty text, allowed the path of a file`)
   }
   const values = convict(schema(), { env: {}, args: [] })
   const origins = new Map<string, string>()
@@ -136,7 +136,7 @@ function parsed(origin: string, path: string, raw: unknown): string | number {
 
 function valueError(origin: string, path: string, found: string, allowed: string): ConfigError {
   return new ConfigError(
-    'ERR_CONFIG_VALUE',
+    'CONFIG_VALUE',
     `${origin === '' ? '' : `${origin}: `}${path}: found ${found}, allowed ${allowed}`,
   )
 }
@@ -164,7 +164,7 @@ function environmentEntries(environment: Sources['environment']): Entry[] {
       const near = suggestion(name, [...known.keys(), 'TUNGATE_CONFIG'])
       const text = /^\w{1,60}$/.test(name) ? name : quote(name)
       throw new ConfigError(
-        'ERR_CONFIG_KEY',
+        'CONFIG_KEY',
         `${text}: unknown variable${near === '' ? ', allowed those of `tungate help config`' : near}`,
       )
     }
@@ -242,7 +242,7 @@ function readPassword(origin: string, file: string): string {
     bytes = readRegularFile(file, PASSWORD_FILE_BYTES)
   } catch (cause) {
     if (!(cause instanceof ConfigError)) throw cause
-    throw new ConfigError('ERR_CONFIG_FILE', `${origin}: proxyPasswordFile: ${cause.message}`)
+    throw new ConfigError('CONFIG_FILE', `${origin}: proxyPasswordFile: ${cause.message}`)
   }
   let text: string
   try {

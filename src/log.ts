@@ -6,7 +6,8 @@ import type { Writable } from 'node:stream'
 import { escapeControls, redactUrls } from './redact.ts'
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug'
-export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>
+/** Texts, numbers and booleans are best; an Error gives its message, anything else its JSON. undefined is left out. */
+export type LogFields = Readonly<Record<string, unknown>>
 
 export interface Log {
   /** Make the fields of a debug line only when this is true. */
@@ -89,8 +90,15 @@ function cleaned(fields: LogFields): [string, string | number | boolean][] {
   const kept: [string, string | number | boolean][] = []
   for (const [key, value] of Object.entries(fields)) {
     if (value === undefined) continue
-    if (/pass(word|wd|phrase)?|secret|credential/i.test(key)) kept.push([key, '***'])
-    else kept.push([key, typeof value === 'string' ? redactUrls(value) : value])
+    if (/pass(word|wd|phrase)?$|secret|credential/i.test(key)) kept.push([key, '***'])
+    else kept.push([key, typeof value === 'number' || typeof value === 'boolean' ? value : redactUrls(textOf(value))])
   }
   return kept
+}
+
+function textOf(value: unknown): string {
+  if (value instanceof Error) return value.message
+  return typeof value === 'string' || typeof value === 'bigint'
+    ? String(value)
+    : (JSON.stringify(value) ?? typeof value)
 }

@@ -33,7 +33,7 @@ const CONNECTION_TIMEOUT_MS = 5000
 const PROBE_TIMEOUT_MS = 1000
 const MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 
-/** Throws SystemError (no right to the place) or GatewayError ERR_STATUS_IN_USE (another gateway answers there). */
+/** Throws SystemError (no right to the place) or GatewayError STATUS_IN_USE (another gateway answers there). */
 export async function serveStatus(options: StatusOptions): Promise<StatusServer> {
   const { path } = options
   try {
@@ -97,19 +97,19 @@ export class StatusServer {
   }
 }
 
-/** Asks the gateway behind `path`. Throws GatewayError ERR_STATUS_NO_GATEWAY or SystemError. */
+/** Asks the gateway behind `path`. Throws GatewayError STATUS_NO_GATEWAY or SystemError. */
 export function readStatus(path: string): Promise<StatusDocument> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let length = 0
     const socket = connect(path)
     socket.setTimeout(CONNECTION_TIMEOUT_MS, () => {
-      socket.destroy(new GatewayError('ERR_STATUS_SOCKET', `${quote(path)}: the gateway did not answer in time`))
+      socket.destroy(new GatewayError('STATUS_SOCKET', `${quote(path)}: the gateway did not answer in time`))
     })
     socket.on('data', chunk => {
       length += chunk.length
       if (length > MAX_DOCUMENT_BYTES) {
-        socket.destroy(new GatewayError('ERR_STATUS_SOCKET', `${quote(path)}: the answer is too large`))
+        socket.destroy(new GatewayError('STATUS_SOCKET', `${quote(path)}: the answer is too large`))
       }
       chunks.push(chunk)
     })
@@ -118,7 +118,7 @@ export function readStatus(path: string): Promise<StatusDocument> {
       try {
         resolve(JSON.parse(Buffer.concat(chunks).toString('utf8')) as StatusDocument)
       } catch (cause) {
-        reject(new GatewayError('ERR_STATUS_SOCKET', `${quote(path)}: the answer is not a gateway's`, { cause }))
+        reject(new GatewayError('STATUS_SOCKET', `${quote(path)}: the answer is not a gateway's`, { cause }))
       }
     })
   })
@@ -130,7 +130,7 @@ function readError(path: string, error: Error): GatewayError {
   if (code !== 'ENOENT' && code !== 'ECONNREFUSED' && code !== 'ENOTDIR') return socketError(path, error)
   const others = socketNames(dirname(path)).filter(name => name !== basename(path, '.sock'))
   const hint = others.length === 0 ? '' : ` (there are sockets of --tun ${others.join(', --tun ')})`
-  return new GatewayError('ERR_STATUS_NO_GATEWAY', `no gateway is running behind ${quote(path)}${hint}`)
+  return new GatewayError('STATUS_NO_GATEWAY', `no gateway is running behind ${quote(path)}${hint}`)
 }
 
 function socketNames(folder: string): string[] {
@@ -150,7 +150,7 @@ function prepareFolder(folder: string, own: boolean): void {
   const stat = lstatSync(folder)
   if (stat.isDirectory() && stat.uid === process.getuid!() && (stat.mode & 0o077) === 0) return
   throw new GatewayError(
-    'ERR_STATUS_SOCKET',
+    'STATUS_SOCKET',
     `the folder ${quote(folder)} of the status socket must be this user's own, with mode 0700`,
   )
 }
@@ -182,13 +182,13 @@ async function publish(made: string, path: string): Promise<void> {
     const stat = lstatSync(path, { throwIfNoEntry: false })
     if (stat !== undefined && !stat.isSocket()) {
       throw new GatewayError(
-        'ERR_STATUS_SOCKET',
+        'STATUS_SOCKET',
         `${quote(path)} is not a socket: remove it, or name another --status-socket`,
       )
     }
     if (await isAnswered(path)) {
       throw new GatewayError(
-        'ERR_STATUS_IN_USE',
+        'STATUS_IN_USE',
         `another gateway answers on ${quote(path)}: give another --tun, or another --status-socket`,
       )
     }
@@ -214,7 +214,7 @@ function socketError(path: string, error: unknown): SystemError {
   const { syscall = '', errno = 0 } = error as NodeJS.ErrnoException
   const reason = codeOf(error) || 'unknown error'
   return new SystemError(
-    'ERR_STATUS_SOCKET',
+    'STATUS_SOCKET',
     `the status socket ${quote(path)} cannot be used: ${reason} in ${syscall || 'its set-up'} (--status-socket names another place)`,
     syscall,
     Math.abs(errno),

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
@@ -62,6 +62,18 @@ test('docs/configuration.md: has a row for each key with flag, variable, default
     return `| \`${key.path}\` | ${flags} | ${cell(variableOf(key))} | ${initial} | ${key.unit} | ${key.meaning} |`
   })
   t.deepEqual(rows, expected)
+})
+
+test('docs/errors.md: has every code of the sources', t => {
+  const text = readFileSync(join(root, 'docs/errors.md'), 'utf8')
+  const codes = new Set<string>()
+  for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })) {
+    if (!name.endsWith('.ts')) continue
+    const source = readFileSync(join(root, 'src', name), 'utf8')
+    for (const [, code] of source.matchAll(/(?:Error\(\s*|\bcode: )'([A-Z][A-Z0-9_]{3,})'/g)) codes.add(code!)
+  }
+  t.true(codes.size > 8)
+  for (const code of codes) t.true(text.includes(`\`${code}\``), code)
 })
 
 test('config: later sources win: defaults, file, variables, flags', t => {

@@ -74,6 +74,20 @@ for (const format of ['text', 'json'] as const) {
   })
 }
 
+test('log: what is no plain value becomes text, without secrets', async t => {
+  const fields = {
+    cause: new Error('at socks5://u:hunter2@h'),
+    list: ['socks5://u:hunter2@h'],
+    nothing: null,
+    big: 5n,
+    call: () => {},
+  }
+  const [line] = await lines({ level: 'info', format: 'json' }, log => log.info('x', fields))
+  const { time: _, ...rest } = JSON.parse(line!)
+  const plain = { cause: 'at socks5://***@h', list: '["socks5://***@h"]', nothing: 'null', big: '5', call: 'function' }
+  t.deepEqual(rest, { level: 'info', message: 'x', ...plain })
+})
+
 test('log: close waits for every line of a burst, and drops what comes later', async t => {
   const written = await lines({ level: 'info', format: 'text' }, log => {
     for (let count = 0; count < 1000; count++) log.info(`line ${count}`)

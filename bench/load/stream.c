@@ -34,7 +34,7 @@ void fail(const char *format, ...)
 int check(int result, const char *what)
 {
 	if (result < 0)
-		fail("%s: %s", what, strerror(errno));
+		fail("%s: %s", what, errno == EAGAIN ? "nothing moved for 10 s" : strerror(errno));
 	return result;
 }
 
@@ -120,6 +120,7 @@ int listen_on(int port)
 	int fd = check(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
 
 	check(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)), "SO_REUSEADDR");
+	check(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){ 1 }, sizeof(int)), "SO_REUSEPORT");
 	check(bind(fd, (struct sockaddr *)&at, sizeof(at)), "bind");
 	check(listen(fd, 4096), "listen");
 	return fd;

@@ -48,16 +48,13 @@ export async function run({ config, version, load }: RunOptions): Promise<number
       flows: created.flows(),
     })
     status = await openStatus(config, report, log)
+    log.info('starting', { version, pid: process.pid, proxy })
     const early = await Promise.race([created.start(), ends.first])
-    if (early === undefined) {
-      log.info('started', { version, pid: process.pid, tun: created.tunName, mtu: options.tun.mtu, proxy })
-    }
     failed = logEnd(early ?? (await ends.first), log)
   } catch (error) {
     failed = logEnd({ error }, log)
   }
   const closed = await closeInOrder(gateway, status, log)
-  if (closed) log.info('stopped', { uptimeMs: Math.round(performance.now() - startedAt) })
   await log.close()
   ends.forget()
   return failed || !closed ? 1 : 0
@@ -102,7 +99,7 @@ function logEnd(end: End, log: Log): boolean {
   }
   const { error } = end
   const message = error instanceof Error ? error.message : String(error)
-  const code = error instanceof GatewayError ? error.code : 'ERR_INTERNAL'
+  const code = error instanceof GatewayError ? error.code : 'INTERNAL'
   log.error(message, { code, stack: log.debugEnabled && error instanceof Error ? error.stack : undefined })
   return true
 }
@@ -114,7 +111,7 @@ async function openStatus(config: Config, report: () => StatusDocument, log: Log
   try {
     return await serveStatus({ path: socket, ownFolder: !chosen, report })
   } catch (error) {
-    if (chosen || !(error instanceof GatewayError) || error.code === 'ERR_STATUS_IN_USE') throw error
+    if (chosen || !(error instanceof GatewayError) || error.code === 'STATUS_IN_USE') throw error
     log.warn(`no status socket: ${error.message}`, { code: error.code })
     return undefined
   }
@@ -136,7 +133,7 @@ async function closeInOrder(
   }
   try {
     if ((await Promise.race([work(), late])) !== 'late') return true
-    log.error(`not closed within ${CLOSE_LIMIT_MS} ms: ended without waiting`, { code: 'ERR_CLOSE_TIMEOUT' })
+    log.error(`not closed within ${CLOSE_LIMIT_MS} ms: ended without waiting`, { code: 'CLOSE_TIMEOUT' })
   } catch (error) {
     logEnd({ error }, log)
   } finally {

@@ -20,8 +20,8 @@ export interface FileEntry {
   readonly line: number
 }
 
-/** The YAML parser needs 2 ms a kilobyte in the worst case, and a wrong file is to be told within a second. */
-const MAX_FILE_BYTES = 65_536
+/** The YAML parser needs many milliseconds a kilobyte in the worst case, and a wrong file is to be told within a second. */
+const MAX_FILE_BYTES = 32_768
 
 /** Throws ConfigError. */
 export function readConfigFile(file: string): FileEntry[] {
@@ -62,7 +62,7 @@ export function readRegularFile(file: string, maxBytes: number): Buffer {
 
 /** `line` 0: the file as a whole. */
 export function fileError(file: string, line: number, message: string): ConfigError {
-  return new ConfigError('ERR_CONFIG_FILE', `${escapeControls(file)}:${line === 0 ? '' : `${line}:`} ${message}`)
+  return new ConfigError('CONFIG_FILE', `${escapeControls(file)}:${line === 0 ? '' : `${line}:`} ${message}`)
 }
 
 function systemReason(cause: unknown): string {

@@ -22,7 +22,7 @@ export interface FlagSet {
 }
 
 export function usageError(message: string): ConfigError {
-  return new ConfigError('ERR_USAGE', message)
+  return new ConfigError('USAGE', message)
 }
 
 /** Throws ConfigError. A flag given twice: the last counts. */

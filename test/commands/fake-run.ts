@@ -7,6 +7,7 @@ import { run } from '../../src/commands/run.ts'
 import { parseFlags } from '../../src/config/flags.ts'
 import { loadConfig } from '../../src/config.ts'
 import { SystemError } from '../../src/errors.ts'
+import { type Log, silentLog } from '../../src/log.ts'
 import type { FlowView, Gateway } from '../../src/options.ts'
 
 export const FLOW: FlowView = {
@@ -23,16 +24,19 @@ export const FLOW: FlowView = {
 class FakeGateway extends EventEmitter implements Gateway {
   readonly tunName = 'tun-fake'
   readonly #behaviour: string
+  readonly #log: Log
 
-  constructor(behaviour: string) {
+  constructor(behaviour: string, log: Log) {
     super()
     this.#behaviour = behaviour
+    this.#log = log
   }
 
   async start(): Promise<void> {
-    const refused = () => new SystemError('ERR_TUN_OPEN', 'no right to open the device', 'ioctl(TUNSETIFF)', 1)
+    const refused = () => new SystemError('TUN_OPEN', 'no right to open the device', 'ioctl(TUNSETIFF)', 1)
     if (this.#behaviour === 'start-fails') throw refused()
     if (this.#behaviour === 'start-hangs') await new Promise(resolve => setTimeout(resolve, 60_000))
+    this.#log.info('gateway started', { tun: this.tunName })
     if (this.#behaviour === 'fatal') setImmediate(() => this.emit('error', refused()))
     if (this.#behaviour === 'throws') setImmediate(() => JSON.parse('{'))
   }
@@ -55,6 +59,6 @@ if (process.argv[1]?.endsWith('fake-run.js')) {
   const [behaviour = 'runs', ...args] = process.argv.slice(2)
   const { flags } = parseFlags(args, { command: 'run', paths: 'all', switches: [] })
   const { config } = loadConfig({ environment: process.env, flags, uid: 1000, requireProxy: true })
-  const createGateway = () => new FakeGateway(behaviour)
+  const createGateway = ({ log }: { log?: Log }) => new FakeGateway(behaviour, log ?? silentLog)
   process.exit(await run({ config, version: '9.8.7', load: async () => ({ createGateway }) }))
 }

@@ -89,12 +89,15 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   return ERR_OK;
 }
 
+static const struct tcp_ext_arg_callbacks flow_callbacks;
+
 static err_t on_passive_open(u8_t id, struct tcp_pcb_listen *from, struct tcp_pcb *pcb)
 {
   (void)id;
   (void)from;
   if (opening == NULL) return ERR_VAL;
   opening->pcb = pcb;
+  tcp_ext_arg_set_callbacks(pcb, flow_arg, &flow_callbacks); /* lwIP does not hand the listener's down */
   tcp_ext_arg_set(pcb, flow_arg, opening);
   tcp_arg(pcb, opening);
   tcp_recv(pcb, on_receive);
