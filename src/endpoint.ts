@@ -35,8 +35,8 @@ export function parseAddress(text: string): Uint8Array | undefined {
   const [head = '', tail] = rest.split('::') as [string, string | undefined]
   const front = head === '' ? [] : head.split(':')
   const back = tail === undefined || tail === '' ? [] : tail.split(':')
-  front.forEach((word, at) => putWord(bytes, at, word))
-  back.forEach((word, at) => putWord(bytes, 8 - back.length + at, word))
+  for (const [at, word] of front.entries()) putWord(bytes, at, word)
+  for (const [at, word] of back.entries()) putWord(bytes, 8 - back.length + at, word)
   return bytes
 }
 

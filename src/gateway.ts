@@ -129,9 +129,15 @@ class TunGateway extends EventEmitter implements Gateway {
     if (trapped && this.#mayRestart()) {
       this.#restartCount++
       this.#log.error('the stack stopped; its flows are lost, a new one goes on', { reason: error.message })
-      this.#run()
-      return
-    }
+      try {
+        this.#run()
+      } catch (again) {
+        this.#fail(again)
+      }
+    } else this.#fail(error)
+  }
+
+  #fail(error: unknown): void {
     this.#failed = true
     const fatal = error instanceof GatewayError ? error : new GatewayError('INTERNAL', String(error), { cause: error })
     this.emit('error', fatal)

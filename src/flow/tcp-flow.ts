@@ -50,6 +50,8 @@ export class TcpFlow implements Watcher, DialListener {
   #activeAt: number
   #clientOpen = false
   #clientFinished = false
+  /** Nothing is left of the client's side but bytes that the upstream has not taken yet. */
+  #clientGone = false
   #upstreamFinished = false
   /** FIN was sent to the upstream. */
   #upstreamEnded = false
@@ -132,8 +134,11 @@ export class TcpFlow implements Watcher, DialListener {
     if (this.#over) return
     const { abi, words } = this.#host.stack
     const error = words[(abi.flows + this.id * abi.flowBytes + abi.flowError) / 4]!
-    const clean = error === abi.errorNone
-    this.#socket?.close(!clean)
+    if (error === abi.errorNone && !this.#upstreamEnded) {
+      this.#clientGone = true // its last bytes are still on their way to the upstream
+      return
+    }
+    this.#socket?.close(error !== abi.errorNone)
     this.#finish(this.#reason || this.#describe(error))
   }
 
@@ -157,8 +162,8 @@ export class TcpFlow implements Watcher, DialListener {
       this.#pumpUp()
     }
     if (events & ERROR) {
-      this.#upstreamFailed(this.#socket!.takeError())
-      return
+      const error = this.#socket!.takeError()
+      if (error !== 0) return this.#upstreamFailed(error)
     }
     if (this.#readable) this.#pumpDown()
   }
@@ -196,6 +201,7 @@ export class TcpFlow implements Watcher, DialListener {
     this.#upstreamEnded = true
     this.#socket!.end()
     this.#closeWhenDone()
+    if (this.#clientGone) this.#gone()
   }
 
   /** Upstream → client. */
@@ -215,7 +221,7 @@ export class TcpFlow implements Watcher, DialListener {
       const got = socket.poller.io.readv(socket.fd, abi.iovecs, pieces)
       let room = 0
       for (let piece = 0; piece < pieces; piece++) room += words[abi.iovecs / 4 + 2 * piece + 1]!
-      exports.tg_tcp_commit(this.id, got > 0 ? got : 0)
+      exports.tg_tcp_commit(this.id, Math.max(got, 0))
       if (got > 0) {
         this.bytesDown += got
         if (got < room && !this.#hungUp) this.#readable = false
@@ -255,7 +261,7 @@ export class TcpFlow implements Watcher, DialListener {
       const pieces = exports.tg_tcp_reserve(this.id)
       if (pieces === 0) return
       const got = socket.poller.io.readv(socket.fd, abi.iovecs, pieces)
-      exports.tg_tcp_commit(this.id, got > 0 ? got : 0)
+      exports.tg_tcp_commit(this.id, Math.max(got, 0))
       if (got <= 0) return
       this.bytesDown += got
     }
