@@ -9,13 +9,14 @@ import { GatewayError } from './errors.ts'
 import { DataPlane, type PlaneLog } from './flow/data-plane.ts'
 import { addon, type TunInfo } from './io/addon.ts'
 import { Poller } from './io/poller.ts'
-import type { FlowView, Gateway, GatewayOptions } from './options.ts'
+import { completeOptions, type FlowView, type Gateway, type GatewayInput, type GatewayOptions } from './options.ts'
 import { Stack } from './stack/stack.ts'
 import { LinuxTun, openTun } from './tun/linux.ts'
 import { Socks5Dialer } from './upstream/socks5.ts'
 
 export { ConfigError, GatewayError, SystemError, UpstreamError } from './errors.ts'
-export type { FlowView, Gateway, GatewayOptions, ProxyOptions } from './options.ts'
+export type { FlowView, Gateway, GatewayInput, GatewayOptions, ProxyOptions } from './options.ts'
+export { DEFAULTS } from './options.ts'
 
 /** What a gateway says while it works; src/log.ts makes one from winston. */
 export interface GatewayLog extends PlaneLog {
@@ -27,8 +28,9 @@ const silent: GatewayLog = { debugEnabled: false, error() {}, warn() {}, info() 
 /** More stacks than this in a minute, and something is wrong that a new one does not mend. */
 const MAX_RESTARTS_A_MINUTE = 10
 
-export function createGateway(options: GatewayOptions & { readonly log?: GatewayLog }): Gateway {
-  return new TunGateway(options, options.log ?? silent)
+/** Throws ConfigError when an option is of the wrong kind. Nothing is opened before start(). */
+export function createGateway(input: GatewayInput & { readonly log?: GatewayLog }): Gateway {
+  return new TunGateway(completeOptions(input), input.log ?? silent)
 }
 
 /** A data plane with what it stands on. */

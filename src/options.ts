@@ -1,5 +1,7 @@
 import type { EventEmitter } from 'node:events'
 
+import { ConfigError } from './errors.ts'
+
 /**
  * What a gateway is told: the plain, frozen object that config.ts makes and that library users write by hand.
  * Every field has its default, unit and reason in config/default.yaml.
@@ -50,6 +52,65 @@ export interface GatewayOptions {
     readonly dialsPerSource: number
   }
   readonly icmp: { readonly echo: 'off' | 'reply' }
+}
+
+const SECOND = 1_000
+const MINUTE = 60 * SECOND
+
+/** What holds where nothing is said; the reasons stand in config/default.yaml. */
+export const DEFAULTS: Omit<GatewayOptions, 'proxy'> = {
+  tun: {
+    name: 'tungate0',
+    mtu: 1_500,
+    address4: '198.18.0.1/15',
+    address6: 'fd74:756e::1/64',
+    offload: 'auto',
+  },
+  bind: { interface: '', mark: 0 },
+  tcp: {
+    connectTimeoutMs: 10 * SECOND,
+    halfCloseTimeoutMs: 5 * MINUTE,
+    idleTimeoutMs: 120 * MINUTE,
+    keepAliveMs: MINUTE,
+  },
+  udp: { idleTimeoutMs: MINUTE, maxAssociations: 1_024 },
+  limits: { flows: 10_000, dials: 1_024, dialsPerSource: 256 },
+  icmp: { echo: 'off' },
+}
+
+/** What a library user writes: the proxy, and whatever differs from DEFAULTS. */
+export type GatewayInput = { readonly proxy: ProxyOptions } & {
+  readonly [section in keyof typeof DEFAULTS]?: Partial<GatewayOptions[section]>
+}
+
+/** Fills in DEFAULTS. Throws ConfigError for an unknown section or field, or a value of another type. */
+export function completeOptions(input: GatewayInput): GatewayOptions {
+  const { host, port } = input.proxy ?? {}
+  if (typeof host !== 'string' || host === '') throw wrong('proxy.host', host, 'a host name or an address')
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw wrong('proxy.port', port, '1 to 65535')
+  const options: Record<string, object> = { proxy: Object.freeze({ ...input.proxy }) }
+  for (const [section, defaults] of Object.entries(DEFAULTS)) {
+    const given = (input as Record<string, object | undefined>)[section] ?? {}
+    for (const [field, value] of Object.entries(given)) requireLike(`${section}.${field}`, value, defaults, field)
+    options[section] = Object.freeze({ ...defaults, ...given })
+  }
+  return Object.freeze(options) as unknown as GatewayOptions
+}
+
+/** Fields without a default: descriptors and process numbers. */
+const NUMBERS_WITHOUT_DEFAULT = new Set(['fd', 'pid'])
+
+function requireLike(path: string, value: unknown, defaults: object, field: string): void {
+  const like = NUMBERS_WITHOUT_DEFAULT.has(field) ? 0 : (defaults as Record<string, unknown>)[field]
+  if (like === undefined) throw wrong(path, value, `one of ${Object.keys(defaults).join(', ')}`)
+  if (typeof like === 'string' && typeof value !== 'string') throw wrong(path, value, 'text')
+  if (typeof like === 'number' && !(Number.isInteger(value) && Number(value) >= 0)) {
+    throw wrong(path, value, 'a whole number, 0 or more')
+  }
+}
+
+function wrong(path: string, found: unknown, allowed: string): ConfigError {
+  return new ConfigError('CONFIG_VALUE', `${path}: found ${String(found)}, allowed: ${allowed}`)
 }
 
 /** A live flow, for people: addresses are text (`198.18.0.1:50000`, `[fd74:756e::1]:53`). */

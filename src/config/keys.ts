@@ -2,6 +2,7 @@
  * Every key, once: the convict schema, the flags, the variables, `--help` and the tests of docs and config/default.yaml
  * are made from this table. Defaults are values as the format gives them (durations in milliseconds).
  */
+import { DEFAULTS } from '../options.ts'
 import {
   addressWithPrefix,
   descriptor,
@@ -33,6 +34,7 @@ export interface Key {
 const SECOND = 1000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
+const { tun, bind, tcp, udp, limits, icmp } = DEFAULTS
 
 export const KEYS: readonly Key[] = [
   {
@@ -54,7 +56,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tun.name',
-    default: 'tungate0',
+    default: tun.name,
     format: interfaceName,
     unit: 'interface',
     value: 'NAME',
@@ -71,7 +73,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tun.mtu',
-    default: 1500,
+    default: tun.mtu,
     format: integer(576, 65_535),
     unit: 'bytes',
     value: 'BYTES',
@@ -80,7 +82,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tun.address4',
-    default: '198.18.0.1/15',
+    default: tun.address4,
     format: addressWithPrefix(4),
     unit: 'address/bits',
     value: 'ADDR',
@@ -88,7 +90,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tun.address6',
-    default: 'fd74:756e::1/64',
+    default: tun.address6,
     format: addressWithPrefix(6),
     unit: 'address/bits',
     value: 'ADDR',
@@ -96,7 +98,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tun.offload',
-    default: 'auto',
+    default: tun.offload,
     format: oneOf('auto', 'off'),
     unit: '',
     value: 'auto|off',
@@ -105,7 +107,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'bind.interface',
-    default: '',
+    default: bind.interface,
     format: optionalInterface,
     unit: 'interface',
     value: 'IF',
@@ -113,7 +115,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'bind.mark',
-    default: 0,
+    default: bind.mark,
     format: integer(0, 4_294_967_295),
     unit: 'SO_MARK',
     value: 'N',
@@ -122,7 +124,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tcp.connectTimeout',
-    default: 10 * SECOND,
+    default: tcp.connectTimeoutMs,
     format: duration(100, 10 * MINUTE),
     unit: 'time',
     value: 'TIME',
@@ -130,7 +132,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tcp.halfCloseTimeout',
-    default: 5 * MINUTE,
+    default: tcp.halfCloseTimeoutMs,
     format: duration(SECOND, 24 * HOUR),
     unit: 'time',
     value: 'TIME',
@@ -138,7 +140,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tcp.idleTimeout',
-    default: 2 * HOUR,
+    default: tcp.idleTimeoutMs,
     format: duration(SECOND, 168 * HOUR),
     unit: 'time',
     value: 'TIME',
@@ -146,7 +148,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'tcp.keepAlive',
-    default: MINUTE,
+    default: tcp.keepAliveMs,
     format: duration(SECOND, 24 * HOUR, 'off'),
     unit: 'time',
     value: 'TIME',
@@ -154,7 +156,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'udp.idleTimeout',
-    default: MINUTE,
+    default: udp.idleTimeoutMs,
     format: duration(SECOND, 24 * HOUR),
     unit: 'time',
     value: 'TIME',
@@ -162,7 +164,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'udp.maxAssociations',
-    default: 1024,
+    default: udp.maxAssociations,
     format: integer(1, 65_536),
     unit: 'count',
     value: 'N',
@@ -170,7 +172,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'limits.flows',
-    default: 10_000,
+    default: limits.flows,
     format: integer(1, 65_536),
     unit: 'count',
     value: 'N',
@@ -178,7 +180,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'limits.dials',
-    default: 1024,
+    default: limits.dials,
     format: integer(1, 65_536),
     unit: 'count',
     value: 'N',
@@ -186,7 +188,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'limits.dialsPerSource',
-    default: 256,
+    default: limits.dialsPerSource,
     format: integer(1, 65_536),
     unit: 'count',
     value: 'N',
@@ -194,7 +196,7 @@ export const KEYS: readonly Key[] = [
   },
   {
     path: 'icmp.echo',
-    default: 'off',
+    default: icmp.echo,
     format: oneOf('off', 'reply'),
     unit: '',
     value: 'off|reply',

@@ -18,7 +18,8 @@ export interface HttpServerOptions {
   readonly port?: number
 }
 
-const BLOCK_BYTES = 1 << 20
+/** The pattern repeats itself after so many bytes. */
+export const PATTERN_BYTES = 1 << 20
 const MAX_BYTES = 2 ** 40
 const MAX_REMEMBERED_HASHES = 64
 
@@ -35,7 +36,7 @@ export function startHttpServer(options: HttpServerOptions = {}): Promise<Listen
 }
 
 async function listen(host: string, port: number, onRequest: RequestListener): Promise<Listening> {
-  const server = createServer({ highWaterMark: BLOCK_BYTES, noDelay: true }, onRequest)
+  const server = createServer({ highWaterMark: PATTERN_BYTES, noDelay: true }, onRequest)
   const bound = await listenOn(server, host, port)
   let closing: Promise<void> | undefined
   const close = () => {
@@ -98,7 +99,7 @@ function sendPattern(request: IncomingMessage, response: ServerResponse, bytes: 
   let left = bytes
   const send = () => {
     while (left > 0 && !response.destroyed) {
-      const part = left < BLOCK_BYTES ? block.subarray(0, left) : block
+      const part = left < PATTERN_BYTES ? block.subarray(0, left) : block
       left -= part.length
       if (!response.write(part) && left > 0) {
         response.once('drain', send)
@@ -128,9 +129,9 @@ function receiveUpload(request: IncomingMessage, response: ServerResponse): void
 let block: Buffer | undefined
 
 /** 1 MiB of xorshift32, made once: the pattern is this block again and again. */
-function patternBlock(): Buffer {
+export function patternBlock(): Buffer {
   if (block) return block
-  const words = new Uint32Array(BLOCK_BYTES / 4)
+  const words = new Uint32Array(PATTERN_BYTES / 4)
   let state = 0x9e3779b9
   for (let at = 0; at < words.length; at++) {
     state ^= state << 13
@@ -153,8 +154,8 @@ export async function patternSha256(bytes: number, abandoned: () => boolean = ()
   if (known !== undefined) return known
   const pattern = patternBlock()
   const hash = createHash('sha256')
-  for (let left = bytes, blocks = 1; left > 0; left -= BLOCK_BYTES, blocks++) {
-    hash.update(left < BLOCK_BYTES ? pattern.subarray(0, left) : pattern)
+  for (let left = bytes, blocks = 1; left > 0; left -= PATTERN_BYTES, blocks++) {
+    hash.update(left < PATTERN_BYTES ? pattern.subarray(0, left) : pattern)
     if (blocks % 4 === 0) await nextTurn()
     if (abandoned()) throw new Error('the sha256 is not wanted any more')
   }

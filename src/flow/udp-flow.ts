@@ -17,6 +17,8 @@ const MAX_QUEUED_BYTES = 256 * 1024
 const READS_A_TURN = 8
 /** After a refusal datagrams are answered with port unreachable for so long, before the proxy is asked again. */
 const REFUSED_MS = 1_000
+/** An association that ends is made anew at once when its client was heard of so lately. */
+const REVIVE_MS = 10_000
 /** The length that recvDatagrams gives to a datagram larger than its slot. */
 const TRUNCATED = 0xffff_ffff
 
@@ -212,7 +214,10 @@ export class UdpFlow implements AssociationListener {
     const wasReady = this.#ready
     this.#ready = false
     this.#association = undefined
-    if (wasReady) return // it comes back with the next datagram
+    if (wasReady) {
+      if (!this.#closed && this.#host.now - this.usedAt < REVIVE_MS) this.#associate()
+      return // otherwise it comes back with the next datagram
+    }
     this.#refusedUntil = this.#host.now + REFUSED_MS
     this.#host.associationRefused(error)
     const { abi, bytes, exports } = this.#host.stack

@@ -24,7 +24,7 @@
 
 /* ---- bounds ---- */
 #define TG_MAX_FLOWS 65536     /* table size; the host may set a lower limit */
-#define TG_MAX_ENDPOINTS 16384 /* client UDP endpoints; likewise */
+#define TG_MAX_ENDPOINTS (65536 + 64) /* client UDP endpoints; the host may set a lower limit, plus one batch */
 #define TG_SLOTS 64            /* packets a batch */
 #define TG_SLOT_BYTES (12 + 65535 + 5)
 #define TG_LANDING_SLOTS 32    /* datagrams from an upstream, a batch */
