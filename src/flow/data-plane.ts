@@ -178,7 +178,10 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
 
   #sweep(): void {
     this.now = performance.now()
-    for (const flow of this.#tcp) flow?.sweep(this.#options.tcp)
+    for (const flow of this.#tcp) {
+      flow?.sweep(this.#options.tcp)
+      this.relieve()
+    }
     for (const flow of this.#udp.values()) {
       if (this.now - flow.usedAt >= this.#options.udp.idleTimeoutMs) this.#closeUdp(flow)
     }
@@ -211,6 +214,10 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
 
   dialEnded(flow: TcpFlow): void {
     this.#dials.release(flow.client.address)
+  }
+
+  refused(): void {
+    this.#counters.tcp_refused++
   }
 
   ended(flow: TcpFlow, reason: string): void {
@@ -271,6 +278,20 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
     this.#complain('datagrams cannot be relayed: clients get "port unreachable"', { reason: error.message })
   }
 
+  #abortAll(): void {
+    try {
+      for (const flow of [...this.#udp.values()]) this.#closeUdp(flow)
+      for (const flow of this.#tcp) {
+        flow?.abort('the gateway is closing')
+        this.relieve()
+      }
+      this.flush()
+    } catch {
+      // the device is gone, and so are its clients: what is left is to let go of the upstreams
+      for (const flow of this.#tcp) flow?.discard()
+    }
+  }
+
   // ---- for people ----
 
   #complain(message: string, fields?: Record<string, unknown>): void {
@@ -310,13 +331,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
     clearInterval(this.#ticker)
     clearInterval(this.#sweeper)
     if (stackUsable) {
-      for (const flow of this.#tcp) flow?.abort('the gateway is closing')
-      for (const flow of [...this.#udp.values()]) this.#closeUdp(flow)
-      try {
-        this.flush()
-      } catch {
-        // the device is gone; so are its clients
-      }
+      this.#abortAll()
     } else {
       for (const flow of this.#tcp) flow?.discard()
       for (const flow of this.#udp.values()) flow.discard()

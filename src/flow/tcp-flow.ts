@@ -26,6 +26,8 @@ export interface TcpHost {
   /** Calls `resume` in a later turn. */
   later(flow: TcpFlow): void
   dialEnded(flow: TcpFlow): void
+  /** A client was told, or left, without a connection. */
+  refused(): void
   /** The flow is over: its number is free. */
   ended(flow: TcpFlow, reason: string): void
 }
@@ -107,6 +109,7 @@ export class TcpFlow implements Watcher, DialListener {
   /** Tells a client that still waits; `answer` is one of the stack's answer constants. */
   refuse(answer: number, reason: string): void {
     this.#reason = reason
+    this.#host.refused()
     this.#host.stack.exports.tg_tcp_refuse(this.id, answer)
   }
 

@@ -1,6 +1,7 @@
 /**
  * One epoll for all descriptors of a data plane, one callback a wake-up. A watcher must rely on what the system calls
- * say, not on the event bits alone: an event may be older than what the watcher did in the same turn.
+ * say, not on the event bits alone: an event may be older than what the watcher did in the same turn. It never is an
+ * event of another's descriptor.
  */
 import { SystemError } from '../errors.ts'
 import { addon, type Io } from './addon.ts'
@@ -17,6 +18,8 @@ export class Poller {
   readonly io: Io
   readonly #watchers: (Watcher | undefined)[] = []
   readonly #free: number[] = []
+  /** Tokens given back in this batch: its later events must not meet a new owner. */
+  #freed: number[] = []
   readonly #ready = new Int32Array(2 * BATCH)
   readonly #onTurn: () => void
   readonly #onFailure: (error: unknown) => void
@@ -42,6 +45,10 @@ export class Poller {
       } catch (error) {
         this.#onFailure(error)
       }
+    }
+    if (this.#freed.length > 0) {
+      this.#free.push(...this.#freed)
+      this.#freed = []
     }
     try {
       this.#onTurn()
@@ -74,7 +81,7 @@ export class Poller {
 
   #forget(token: number): void {
     this.#watchers[token] = undefined
-    this.#free.push(token)
+    this.#freed.push(token)
   }
 
   /** Idempotent. */

@@ -53,7 +53,8 @@ export class ProxyAddress {
     this.#lookedUpAt = now
     this.#lookingUp = lookup(this.#host, { all: true })
       .then(found => {
-        this.#endpoints = found.map(({ address }) => ({ address: parseAddress(address)!, port: this.#port }))
+        const addresses = found.map(({ address }) => parseAddress(address)).filter(address => address !== undefined)
+        this.#endpoints = addresses.map(address => ({ address, port: this.#port }))
         this.#current = 0
       })
       .catch((error: unknown) => this.failed(`the name cannot be looked up (${(error as { code?: string }).code})`))

@@ -97,9 +97,9 @@ static void offload(struct vnet *vnet, struct pbuf *p, u32_t family)
     vnet->csum_offset = 16;
     tcp->chksum = pseudo_sum(addresses, address_bytes, protocol, length);
     vnet->hdr_len = (u16_t)(header + TCPH_HDRLEN_BYTES(tcp));
-    if (p->tot_len <= tg_config.mtu && p->tot_len <= 1280) return; /* smaller than any MSS that cuts it */
+    if (p->tot_len == vnet->hdr_len) return;
     u32_t mss = segment_bytes(packet, tcp, family);
-    if (p->tot_len - vnet->hdr_len <= mss) return;
+    if ((u32_t)p->tot_len - vnet->hdr_len <= mss) return;
     vnet->gso_type = family == 6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4;
     vnet->gso_size = (u16_t)mss;
   } else if (protocol == IP_PROTO_UDP && p->tot_len <= tg_config.mtu) {
