@@ -9,6 +9,7 @@ import { GatewayError } from './errors.ts'
 import { DataPlane, type PlaneLog } from './flow/data-plane.ts'
 import { addon, type TunInfo } from './io/addon.ts'
 import { Poller } from './io/poller.ts'
+import { Socket } from './io/socket.ts'
 import { completeOptions, type FlowView, type Gateway, type GatewayInput, type GatewayOptions } from './options.ts'
 import { Stack } from './stack/stack.ts'
 import { LinuxTun, openTun } from './tun/linux.ts'
@@ -63,6 +64,7 @@ class TunGateway extends EventEmitter implements Gateway {
   async start(): Promise<void> {
     if (this.#tun !== undefined || this.#closed) throw new GatewayError('STARTED', 'a gateway starts once')
     const { tun } = this.#options
+    Socket.checkBinding(this.#options.bind)
     this.#tun = openTun(
       {
         name: tun.name,
@@ -76,6 +78,7 @@ class TunGateway extends EventEmitter implements Gateway {
     try {
       const dialer = this.#run()
       await dialer.ready()
+      if (this.#closed) throw new GatewayError('CLOSED', 'the gateway was closed while it started')
     } catch (error) {
       await this.close()
       throw error

@@ -89,12 +89,21 @@ export function completeOptions(input: GatewayInput): GatewayOptions {
   if (typeof host !== 'string' || host === '') throw wrong('proxy.host', host, 'a host name or an address')
   if (!Number.isInteger(port) || port < 1 || port > 65_535) throw wrong('proxy.port', port, '1 to 65535')
   const options: Record<string, object> = { proxy: Object.freeze({ ...input.proxy }) }
+  const { proxy: _proxy, ...sections } = input as Record<string, object | undefined>
+  for (const section of Object.keys(sections)) {
+    if (section !== 'log' && !(section in DEFAULTS)) throw wrong(section, 'a section', Object.keys(DEFAULTS).join(', '))
+  }
   for (const [section, defaults] of Object.entries(DEFAULTS)) {
-    const given = (input as Record<string, object | undefined>)[section] ?? {}
+    const given = Object.fromEntries(Object.entries(sections[section] ?? {}).filter(([, value]) => value !== undefined))
     for (const [field, value] of Object.entries(given)) requireLike(`${section}.${field}`, value, defaults, field)
     options[section] = Object.freeze({ ...defaults, ...given })
   }
   return Object.freeze(options) as unknown as GatewayOptions
+}
+
+const WORDS: { readonly [path: string]: readonly string[] } = {
+  'tun.offload': ['auto', 'off'],
+  'icmp.echo': ['off', 'reply'],
 }
 
 /** Fields without a default: descriptors and process numbers. */
@@ -104,6 +113,8 @@ function requireLike(path: string, value: unknown, defaults: object, field: stri
   const like = NUMBERS_WITHOUT_DEFAULT.has(field) ? 0 : (defaults as Record<string, unknown>)[field]
   if (like === undefined) throw wrong(path, value, `one of ${Object.keys(defaults).join(', ')}`)
   if (typeof like === 'string' && typeof value !== 'string') throw wrong(path, value, 'text')
+  const words = WORDS[path]
+  if (words !== undefined && !words.includes(String(value))) throw wrong(path, value, words.join(', '))
   if (typeof like === 'number' && !(Number.isInteger(value) && Number(value) >= 0)) {
     throw wrong(path, value, 'a whole number, 0 or more')
   }

@@ -4,18 +4,19 @@ import { type Config, gatewayOptions, loadConfig } from '../config.ts'
 import { type DemoNetwork, openNetwork } from '../demo/network.ts'
 import { missingPrograms } from '../demo/programs.ts'
 import { formatBytes, formatRate, formatTable, Screen } from '../demo/screen.ts'
-import { listSteps, type Step } from '../demo/steps.ts'
+import { listSteps, type Proof, type Step } from '../demo/steps.ts'
 import type { Gateway } from '../gateway.ts'
 import { quote } from '../redact.ts'
 
 /** Of each download and each upload: with two address families over 1 GB each way. */
 const TRANSFER_BYTES = 512 << 20
+const ALL = { IPv4: '0.0.0.0/0', IPv6: '::/0' } as const
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 
 /** What a step moved, and how long it took. */
 interface Row {
   readonly step: Step
-  readonly proven: string
+  readonly proof: Proof
   readonly seconds: number
   readonly moved: Figures
 }
@@ -58,20 +59,21 @@ export async function demo(args: readonly string[]): Promise<number> {
 /** Whatever was opened is in `opened`, also when it throws. */
 async function show(screen: Screen, ends: Ends, opened: { close(): Promise<void> }[]): Promise<number> {
   screen.begin('setting up', () => '')
+  // Not given up half-way: what it opens must be known here to be closed.
   const network = await openNetwork(TRANSFER_BYTES)
   opened.push(network)
   const { createGateway } = await import('../gateway.ts')
   const gateway = createGateway(optionsFor(network))
   opened.push(gateway)
   gateway.on('error', ends.fail)
-  await gateway.start()
-  await network.namespace.routeAllInto(gateway.tunName)
+  await Promise.race([gateway.start(), ends.first])
+  await network.namespace.ip(network.families.map(family => `route add ${ALL[family]} dev ${gateway.tunName}`))
   screen.stop()
   screen.line(introduction(network, gateway))
   const rows: Row[] = []
   let failures = 0
   for (const step of listSteps(network, TRANSFER_BYTES)) {
-    const row = await Promise.race([take(step, screen, network, gateway), ends.first])
+    const row = await Promise.race([take(step, screen, network, gateway, ends), ends.first])
     if (row === undefined) failures++
     else rows.push(row)
   }
@@ -80,11 +82,12 @@ async function show(screen: Screen, ends: Ends, opened: { close(): Promise<void>
 }
 
 /** The defaults, and a device in the client's namespace. */
-function optionsFor({ namespace, socks }: DemoNetwork) {
+function optionsFor({ namespace, socks, families }: DemoNetwork) {
   const proxy = { flag: 'demo', path: 'proxy', raw: `socks5://${socks.host}:${socks.port}` }
   const { config }: { config: Config } = loadConfig({ environment: {}, flags: [proxy], uid: 0, requireProxy: true })
   const options = gatewayOptions(config)
-  return { ...options, tun: { ...options.tun, pid: namespace.pid } }
+  const address6 = families.includes('IPv6') ? options.tun.address6 : ''
+  return { ...options, tun: { ...options.tun, address6, pid: namespace.pid } }
 }
 
 function introduction({ namespace, socks, families }: DemoNetwork, gateway: Gateway): string {
@@ -93,7 +96,13 @@ function introduction({ namespace, socks, families }: DemoNetwork, gateway: Gate
 }
 
 /** undefined when it could not be proven; why is on the screen. */
-async function take(step: Step, screen: Screen, network: DemoNetwork, gateway: Gateway): Promise<Row | undefined> {
+async function take(
+  step: Step,
+  screen: Screen,
+  network: DemoNetwork,
+  gateway: Gateway,
+  ends: Ends,
+): Promise<Row | undefined> {
   const before = figures(network, gateway)
   const startedAt = performance.now()
   const seconds = () => (performance.now() - startedAt) / 1000
@@ -103,12 +112,17 @@ async function take(step: Step, screen: Screen, network: DemoNetwork, gateway: G
   }
   screen.begin(step.title, progress)
   try {
-    const proven = await step.run()
-    const row = { step, proven, seconds: seconds(), moved: difference(figures(network, gateway), before) }
-    screen.end('✓', step.title, step.isTransfer ? `${progress()}, ${proven}` : proven)
+    const proof = await step.run()
+    const row = { step, proof, seconds: seconds(), moved: difference(figures(network, gateway), before) }
+    screen.end(
+      '✓',
+      step.title,
+      [step.isTransfer ? progress() : '', proof.proven, proof.detail ?? ''].filter(Boolean).join(', '),
+    )
     return row
   } catch (error) {
-    screen.end('✗', step.title, error instanceof Error ? error.message : String(error))
+    // What fails while everything is being closed proves nothing.
+    if (!ends.over) screen.end('✗', step.title, error instanceof Error ? error.message : String(error))
     return undefined
   }
 }
@@ -141,8 +155,8 @@ function tableOf(rows: readonly Row[]): string {
     title,
     count(tcp),
     count(udp),
-    count(up),
-    count(down),
+    formatBytes(up),
+    formatBytes(down),
     count(packets),
     rate,
     proven,
@@ -150,9 +164,9 @@ function tableOf(rows: readonly Row[]): string {
   const zero: Figures = { tcp: 0, udp: 0, up: 0, down: 0, packets: 0 }
   const all = rows.reduce((sum, { moved }) => difference(sum, difference(zero, moved)), zero)
   return formatTable([
-    ['', 'TCP flows', 'UDP flows', 'bytes up', 'bytes down', 'packets', 'rate', 'proven'],
-    ...rows.map(({ step, moved, seconds, proven }) =>
-      cells(step.title, moved, step.isTransfer ? formatRate(moved.up + moved.down, seconds) : '', proven),
+    ['', 'TCP', 'UDP', 'up', 'down', 'packets', 'rate', 'proven'],
+    ...rows.map(({ step, moved, seconds, proof }) =>
+      cells(step.title, moved, step.isTransfer ? formatRate(moved.up + moved.down, seconds) : '', proof.proven),
     ),
     cells('all', all, '', ''),
   ])
@@ -162,12 +176,13 @@ function conclusion(gateway: Gateway, failures: number): string {
   const { packets_lost = 0, stack_restarts = 0 } = gateway.counters()
   const seconds = performance.now() / 1000
   const verdict = failures === 0 ? 'All proven' : `${failures} not proven`
-  return `${verdict} in ${seconds.toFixed(1)} s; ${packets_lost} packets lost by the device, ${stack_restarts} restarts of the stack. Nothing is left behind.`
+  return `${verdict} in ${seconds.toFixed(1)} s; ${packets_lost} packets lost by the device, ${stack_restarts} restarts of the stack.`
 }
 
 interface Ends {
   /** Rejects at the first signal and when the gateway fails. */
   readonly first: Promise<never>
+  readonly over: boolean
   /** The exit code of a signal that came. */
   readonly code: number | undefined
   fail(error: unknown): void
@@ -177,9 +192,13 @@ interface Ends {
 /** A second signal ends the process at once: the kernel and the namespace's holder then clean up. */
 function watchEnds(): Ends {
   let code: number | undefined
+  let over = false
   let reject: (error: unknown) => void = () => undefined
   const first = new Promise<never>((_, fail) => {
-    reject = fail
+    reject = error => {
+      over = true
+      fail(error)
+    }
   })
   // Before the first step nobody listens to it.
   first.catch(() => undefined)
@@ -191,6 +210,9 @@ function watchEnds(): Ends {
   for (const signal of Object.keys(SIGNALS)) process.on(signal, onSignal)
   return {
     first,
+    get over() {
+      return over
+    },
     get code() {
       return code
     },

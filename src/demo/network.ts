@@ -24,8 +24,9 @@ export const CLOSED_PORT = 81
 export const ECHO_PORT = 7
 const DNS_PORT = 53
 
-/** Without `hosts: dns` alone, the machine's own name services (systemd-resolved, mDNS) would be asked beside the tun. */
+/** Otherwise the machine's own name services (systemd-resolved, mDNS, nscd) would be asked, over a Unix socket beside the tun. */
 const NSSWITCH = 'passwd: files\ngroup: files\nhosts: files dns\n'
+const NSCD = '/run/nscd/socket'
 
 export interface DemoNetwork {
   readonly namespace: Namespace
@@ -65,6 +66,7 @@ export async function openNetwork(bytes: number): Promise<DemoNetwork> {
 async function useNameServer(namespace: Namespace): Promise<Namespace> {
   await namespace.useResolver(Object.values(NAME_SERVER))
   if (existsSync('/etc/nsswitch.conf')) await namespace.bindFile('/etc/nsswitch.conf', NSSWITCH)
+  if (existsSync(NSCD)) await namespace.bindFile(NSCD, '')
   return namespace
 }
 

@@ -2,7 +2,7 @@
  * A data plane: one tun queue, one stack, its flows, one dialer. It shares nothing with another, takes a plain
  * configuration and gives out counters. This file is the turn: packets in, events handled, packets out.
  */
-import { formatEndpoint } from '../endpoint.ts'
+import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
@@ -183,6 +183,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
       this.relieve()
     }
     for (const flow of this.#udp.values()) {
+      flow.sweep(this.#options.tcp.connectTimeoutMs)
       if (this.now - flow.usedAt >= this.#options.udp.idleTimeoutMs) this.#closeUdp(flow)
     }
     this.#drain()
@@ -196,24 +197,34 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
     this.#tcp[id] = flow
     this.#counters.tcp_flows++
     const { abi } = this.stack
-    if (this.dialer.isUpstream(flow.destination)) {
-      this.#counters.to_upstream_itself++
-      const upstream = formatEndpoint(flow.destination)
-      this.#complain(
-        `the route to the proxy ${upstream} leads into ${this.#tun.name}: exclude the proxy's address from the tun's routes, or use bind.interface or bind.mark`,
-      )
+    if (this.#leadsToUpstream(flow.destination)) {
       flow.refuse(abi.answerReset, 'the destination is the proxy itself')
-    } else if (!this.#dials.take(flow.client.address)) {
-      this.#counters.dial_limit++
-      this.#complain('too many dials in flight: new connections wait for their client to try again', {
-        inFlight: this.#dials.inFlight,
-      })
-      flow.refuse(abi.answerSilence, 'too many dials in flight')
-    } else flow.dialing(this.dialer.connect(flow.destination, flow))
+    } else if (this.mayDial(flow.client.address)) flow.dial(this.dialer)
+    else flow.refuse(abi.answerSilence, 'too many dials in flight')
   }
 
-  dialEnded(flow: TcpFlow): void {
-    this.#dials.release(flow.client.address)
+  /** The gateway's own traffic comes back to it: one clear line, instead of a storm of dials. */
+  #leadsToUpstream(destination: IpEndpoint): boolean {
+    if (!this.dialer.isUpstream(destination)) return false
+    this.#counters.to_upstream_itself++
+    const upstream = formatEndpoint(destination)
+    this.#complain(
+      `the route to the proxy ${upstream} leads into ${this.#tun.name}: exclude the proxy's address from the tun's routes, or use bind.interface or bind.mark`,
+    )
+    return true
+  }
+
+  mayDial(client: Uint8Array): boolean {
+    if (this.#dials.take(client)) return true
+    this.#counters.dial_limit++
+    this.#complain('too many dials in flight: new flows wait for their client to try again', {
+      inFlight: this.#dials.inFlight,
+    })
+    return false
+  }
+
+  dialEnded(client: Uint8Array): void {
+    this.#dials.release(client)
   }
 
   refused(): void {
@@ -246,14 +257,19 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
       while (to < count && endpointOf(to) === id) to++
       // an endpoint that gave way to another of this batch is gone, and so are its datagrams
       const known = words[(abi.endpoints + id * abi.endpointBytes + abi.endpointUsed) / 4] !== 0
-      if (known) (this.#udp.get(id) ?? this.#openUdp(id)).send(from, to)
+      if (known) (this.#udp.get(id) ?? this.#openUdp(id, from))?.send(from, to)
       from = to
     }
     exports.tg_udp_release()
   }
 
-  #openUdp(id: number): UdpFlow {
+  /** undefined when the first datagram, of row `row`, is the gateway's own. */
+  #openUdp(id: number, row: number): UdpFlow | undefined {
     const flow = new UdpFlow(this, id)
+    if (this.#leadsToUpstream(flow.destinationOf(row))) {
+      flow.close()
+      return undefined
+    }
     if (this.#udp.size >= this.#options.udp.maxAssociations) this.#evictUdp()
     this.#udp.set(id, flow)
     return flow

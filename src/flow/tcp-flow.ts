@@ -9,7 +9,7 @@ import type { Watcher } from '../io/poller.ts'
 import type { Socket } from '../io/socket.ts'
 import type { FlowView } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
-import type { Connected, Dial, DialError, DialListener } from '../upstream/dialer.ts'
+import type { Connected, Dial, DialError, Dialer, DialListener } from '../upstream/dialer.ts'
 import { tcpAnswer } from './answer.ts'
 
 const EAGAIN = -11
@@ -25,7 +25,8 @@ export interface TcpHost {
   relieve(): void
   /** Calls `resume` in a later turn. */
   later(flow: TcpFlow): void
-  dialEnded(flow: TcpFlow): void
+  /** A dial for a client of this address has ended, in whatever way. */
+  dialEnded(client: Uint8Array): void
   /** A client was told, or left, without a connection. */
   refused(): void
   /** The flow is over: its number is free. */
@@ -46,6 +47,7 @@ export class TcpFlow implements Watcher, DialListener {
   bytesUp = 0
   bytesDown = 0
   readonly #host: TcpHost
+  #dialing = false
   #dial: Dial | undefined
   #socket: Socket | undefined
   #early: Uint8Array | undefined
@@ -82,16 +84,23 @@ export class TcpFlow implements Watcher, DialListener {
     return { address: this.#host.stack.bytes.slice(at, at + length), port }
   }
 
-  /** The dial whose answer the client waits for. */
-  dialing(dial: Dial): void {
-    if (this.#socket === undefined && !this.#over) this.#dial = dial
+  /** Dials; the host has counted it. */
+  dial(dialer: Dialer): void {
+    this.#dialing = true
+    const dial = dialer.connect(this.destination, this)
+    if (this.#dialing) this.#dial = dial // it may have failed at once
+  }
+
+  #dialEnded(): void {
+    this.#dialing = false
+    this.#dial = undefined
+    this.#host.dialEnded(this.client.address)
   }
 
   // ---- the upstream's answer ----
 
   onConnected(connected: Connected): void {
-    this.#dial = undefined
-    this.#host.dialEnded(this)
+    this.#dialEnded()
     this.#socket = connected.socket
     this.#early = connected.early
     this.#readable = connected.readable
@@ -101,8 +110,7 @@ export class TcpFlow implements Watcher, DialListener {
   }
 
   onFailed(error: DialError): void {
-    this.#dial = undefined
-    this.#host.dialEnded(this)
+    this.#dialEnded()
     this.refuse(tcpAnswer(this.#host.stack.abi, error.failure), error.message)
   }
 
@@ -311,8 +319,7 @@ export class TcpFlow implements Watcher, DialListener {
   #cancelDial(): void {
     if (this.#dial === undefined) return
     this.#dial.cancel()
-    this.#dial = undefined
-    this.#host.dialEnded(this)
+    this.#dialEnded()
   }
 
   #finish(reason: string): void {

@@ -30,6 +30,9 @@ export interface UdpHost {
   flush(): void
   laterUdp(flow: UdpFlow): void
   associationRefused(error: DialError): void
+  /** Counts one more dial in flight for this client; false at the bound. */
+  mayDial(client: Uint8Array): boolean
+  dialEnded(client: Uint8Array): void
 }
 
 export interface UdpCounters {
@@ -58,6 +61,8 @@ export class UdpFlow implements AssociationListener {
   readonly #startedAt: number
   #association: Association | undefined
   #ready = false
+  #dialing = false
+  #dialedAt = 0
   #refusedUntil = 0
   #queue: QueuedDatagram[] = []
   #queuedBytes = 0
@@ -93,9 +98,25 @@ export class UdpFlow implements AssociationListener {
   }
 
   #associate(): void {
+    if (!this.#host.mayDial(this.client.address)) return
     this.#host.udpCounters.udp_associations++
+    this.#dialing = true
+    this.#dialedAt = this.#host.now
     const association = this.#host.dialer.associate(this)
-    if (this.#host.now >= this.#refusedUntil) this.#association = association // it may have failed at once
+    if (this.#dialing) this.#association = association // it may have failed at once
+  }
+
+  #dialEnded(): void {
+    if (!this.#dialing) return
+    this.#dialing = false
+    this.#host.dialEnded(this.client.address)
+  }
+
+  /** Called now and then: a proxy that says nothing is no better than one that refuses. */
+  sweep(connectTimeoutMs: number): void {
+    if (!this.#dialing || this.#host.now - this.#dialedAt < connectTimeoutMs) return
+    this.#association?.close()
+    this.onAssociationFailed({ failure: 'timeout', message: 'the proxy did not answer in time' })
   }
 
   /** The header goes in front of each payload, the batch goes out in one system call. */
@@ -139,7 +160,12 @@ export class UdpFlow implements AssociationListener {
     }
   }
 
-  #destinationOf(row: number): { dest: number; family: number; port: number; length: number } {
+  destinationOf(row: number): IpEndpoint {
+    const { dest, family, port } = this.#rowOf(row)
+    return { address: this.#host.stack.bytes.slice(dest, dest + (family === 6 ? 16 : 4)), port }
+  }
+
+  #rowOf(row: number): { dest: number; family: number; port: number; length: number } {
     const { abi, words } = this.#host.stack
     const datagram = (abi.datagrams + row * abi.datagramBytes) / 4
     return {
@@ -151,14 +177,14 @@ export class UdpFlow implements AssociationListener {
   }
 
   #refuseRow(row: number): void {
-    const { dest, port } = this.#destinationOf(row)
+    const { dest, port } = this.#rowOf(row)
     const { exports, abi } = this.#host.stack
     exports.tg_udp_refuse(this.id, dest, port, abi.answerPortUnreachable)
   }
 
   #enqueue(row: number): void {
     const { abi, words, bytes } = this.#host.stack
-    const { dest, family, port, length } = this.#destinationOf(row)
+    const { dest, family, port, length } = this.#rowOf(row)
     const payload = new Uint8Array(length)
     let iovec =
       abi.datagramIovecs / 4 + 2 * (words[(abi.datagrams + row * abi.datagramBytes + abi.datagramFirstIovec) / 4]! + 1)
@@ -177,6 +203,7 @@ export class UdpFlow implements AssociationListener {
   // ---- the association ----
 
   onAssociated(): void {
+    this.#dialEnded()
     this.#ready = true
     this.#refusedUntil = 0
     const queue = this.#takeQueue()
@@ -211,14 +238,16 @@ export class UdpFlow implements AssociationListener {
   }
 
   onAssociationFailed(error: DialError): void {
-    const wasReady = this.#ready
+    const { now } = this.#host
+    const lived = this.#ready && now - this.#dialedAt >= REFUSED_MS
+    this.#dialEnded()
     this.#ready = false
     this.#association = undefined
-    if (wasReady) {
-      if (!this.#closed && this.#host.now - this.usedAt < REVIVE_MS) this.#associate()
+    if (lived) {
+      if (now - this.usedAt < REVIVE_MS) this.#associate()
       return // otherwise it comes back with the next datagram
     }
-    this.#refusedUntil = this.#host.now + REFUSED_MS
+    this.#refusedUntil = now + REFUSED_MS
     this.#host.associationRefused(error)
     const { abi, bytes, exports } = this.#host.stack
     for (const { dest, port } of this.#takeQueue()) {
@@ -283,6 +312,7 @@ export class UdpFlow implements AssociationListener {
   discard(): void {
     this.#closed = true
     this.#ready = false
+    this.#dialEnded()
     this.#association?.close()
     this.#association = undefined
     this.#takeQueue()

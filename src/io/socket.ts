@@ -16,6 +16,10 @@ export interface Binding {
   readonly mark: number
 }
 
+const LOOPBACK = Uint8Array.of(127, 0, 0, 1)
+/** RFC 863. */
+const DISCARD_PORT = 9
+
 export class Socket {
   readonly fd: number
   readonly poller: Poller
@@ -43,6 +47,20 @@ export class Socket {
   static connectUdp(poller: Poller, to: IpEndpoint, binding: Binding, watcher: Watcher): Socket {
     const fd = addon.connectUdp(to.address, to.port, binding.mark, binding.interface)
     return new Socket(poller, started(fd, 'connect', to), watcher)
+  }
+
+  /** Throws SystemError when this process may not, or cannot, bind its sockets so. Nothing is sent. */
+  static checkBinding(binding: Binding): void {
+    const fd = addon.connectUdp(LOOPBACK, DISCARD_PORT, binding.mark, binding.interface)
+    if (fd >= 0) return addon.close(fd, false)
+    const name = addon.errnoName(fd)
+    if (name === 'EPERM') {
+      throw new SystemError(name, `bind.mark ${binding.mark} needs CAP_NET_ADMIN`, 'setsockopt(SO_MARK)', -fd)
+    }
+    if (name === 'ENODEV') {
+      const message = `bind.interface: there is no interface ${binding.interface}`
+      throw new SystemError(name, message, 'setsockopt(SO_BINDTODEVICE)', -fd)
+    }
   }
 
   get open(): boolean {

@@ -3,7 +3,7 @@
  */
 import { lookup } from 'node:dns/promises'
 
-import { type IpEndpoint, parseAddress } from '../endpoint.ts'
+import { type IpEndpoint, parseAddress, sameAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, Socket } from '../io/socket.ts'
@@ -34,6 +34,11 @@ import { type Credentials, Handshake, type HandshakeListener } from './socks5-ha
 const MAX_UDP_PAYLOAD_IPV4 = 65_507
 const MAX_UDP_PAYLOAD_IPV6 = 65_527
 
+/** What connect() says of the network, not of this machine. */
+const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
+/** The same complaint is logged at most so often. */
+const COMPLAINT_MS = 60_000
+
 const NOT_RESOLVED: DialError = { failure: 'upstream-down', message: "the proxy's name has no address (yet)" }
 /** RFC 1928 §6: a client that does not know its address and port beforehand says zeros. */
 const ANY_IPV4: IpEndpoint = { address: new Uint8Array(4), port: 0 }
@@ -43,14 +48,19 @@ export class Socks5Dialer implements Dialer {
   readonly arena: Arena
   readonly proxy: ProxyAddress
   readonly credentials: Credentials | undefined
+  /** Where the relays of live associations are. */
+  readonly relays = new Set<IpEndpoint>()
   readonly #binding: Binding
+  readonly #log: HealthLog
   #handshakes = 0
   #failures = 0
+  #localFailureAt = Number.NEGATIVE_INFINITY
 
   constructor(poller: Poller, arena: Arena, options: ProxyOptions, binding: Binding, log: HealthLog) {
     this.poller = poller
     this.arena = arena
     this.#binding = binding
+    this.#log = log
     this.proxy = new ProxyAddress(options.host, options.port, log)
     if (options.username !== undefined) {
       this.credentials = {
@@ -78,7 +88,11 @@ export class Socks5Dialer implements Dialer {
   }
 
   isUpstream(endpoint: IpEndpoint): boolean {
-    return this.proxy.has(endpoint)
+    if (this.proxy.has(endpoint)) return true
+    for (const relay of this.relays) {
+      if (relay.port === endpoint.port && sameAddress(relay.address, endpoint.address)) return true
+    }
+    return false
   }
 
   /** Starts a handshake on a new connection to the proxy; what fails at once is returned. */
@@ -92,10 +106,20 @@ export class Socks5Dialer implements Dialer {
       return { socket }
     } catch (error) {
       if (!(error instanceof SystemError)) throw error
-      const message = `the proxy cannot be reached: ${error.code}`
-      this.failed({ failure: 'upstream-down', message }, false)
-      return { error: { failure: 'upstream-down', message } }
+      const failed: DialError = { failure: 'upstream-down', message: `the proxy cannot be reached: ${error.code}` }
+      if (NETWORK_ERRORS.has(error.code)) this.failed(failed, false)
+      else this.#localFailure(error)
+      return { error: failed }
     }
+  }
+
+  /** It is this machine, not the proxy, that refuses: no descriptor, no right, no such interface. */
+  #localFailure(error: SystemError): void {
+    this.#failures++
+    const now = performance.now()
+    if (now - this.#localFailureAt < COMPLAINT_MS) return
+    this.#localFailureAt = now
+    this.#log.warn('no socket to the proxy can be made', { reason: error.code })
   }
 
   connectUdp(relay: IpEndpoint, watcher: Watcher): Socket {
@@ -156,6 +180,7 @@ class Socks5Association implements Association, HandshakeListener, Watcher {
   #proxy: IpEndpoint | undefined
   #control: Socket | undefined
   #closed = false
+  #relay: IpEndpoint | undefined
   readonly #fields: UdpFields = { ...addressFields(), fragment: 0 }
   socket: Socket | undefined
   maxBytes = MAX_UDP_PAYLOAD_IPV4
@@ -173,10 +198,15 @@ class Socks5Association implements Association, HandshakeListener, Watcher {
     else this.#control = opened.socket
   }
 
-  onReply(fields: ReplyFields): void {
+  onReply(fields: ReplyFields, _early: Uint8Array | undefined, readable: boolean): void {
     this.#dialer.proxy.answered()
     const control = this.#control!
     control.handOver({ onReady: () => this.#onControl() })
+    this.#useReply(fields)
+    if (readable) this.#onControl()
+  }
+
+  #useReply(fields: ReplyFields): void {
     const { bytes } = this.#dialer.arena
     const address = bytes.slice(fields.addressAt, fields.addressAt + fields.addressLength)
     if (fields.addressType !== AddressType.name) {
@@ -194,6 +224,8 @@ class Socks5Association implements Association, HandshakeListener, Watcher {
     const unspecified = address.every(byte => byte === 0)
     const relay = { address: unspecified ? this.#proxy!.address : address, port }
     this.maxBytes = relay.address.length === 4 ? MAX_UDP_PAYLOAD_IPV4 : MAX_UDP_PAYLOAD_IPV6
+    this.#relay = relay
+    this.#dialer.relays.add(relay)
     try {
       this.socket = this.#dialer.connectUdp(relay, this)
     } catch (error) {
@@ -257,6 +289,7 @@ class Socks5Association implements Association, HandshakeListener, Watcher {
     this.#handshake.cancel()
     this.#control?.close()
     this.socket?.close()
+    if (this.#relay !== undefined) this.#dialer.relays.delete(this.#relay)
   }
 }
 

@@ -13,6 +13,9 @@
 #include "lwip/inet_chksum.h"
 #include "lwip/ip.h"
 
+/* A client that asks for less costs more packets than it is worth: Linux's net.ipv4.tcp_min_snd_mss. */
+#define MIN_SND_MSS 48
+
 static struct tcp_pcb_listen *listener;
 static u8_t flow_arg;
 static struct tg_flow *opening;
@@ -49,10 +52,24 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
   return ERR_OK;
 }
 
+/*
+ * The FIN goes out in a segment of its own, when all data has been sent once: lwIP puts it on the last unsent segment
+ * otherwise, and leaves it on the first half when a small window splits that one (tcp_split_unsent_seg), which cuts
+ * the stream short. What is not sent waits for an acknowledgement, and that leads back here.
+ */
+void tg_finish(struct tg_flow *flow)
+{
+  if (!flow->finishing || flow->pcb == NULL || flow->pcb->unsent != NULL || tg_unwritten(flow)) return;
+  flow->finishing = 0;
+  if (tcp_shutdown(flow->pcb, 0, 1) == ERR_OK) tcp_output(flow->pcb);
+}
+
 static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t bytes)
 {
   (void)pcb;
-  if (arg != NULL) tg_acked(arg, bytes);
+  if (arg == NULL) return ERR_OK;
+  tg_acked(arg, bytes);
+  tg_finish(arg);
   return ERR_OK;
 }
 
@@ -82,6 +99,7 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   (void)arg;
   if (flow == NULL || err != ERR_OK) return ERR_VAL;
   flow->state = TG_OPEN;
+  pcb->mss = LWIP_MAX(pcb->mss, MIN_SND_MSS);
   flow->peer_mss = pcb->mss;
   if (tg_config.vnet) pcb->mss = (u16_t)(TCP_MSS / pcb->mss * pcb->mss);
   TG_COUNT(tcp_opened);
@@ -131,12 +149,16 @@ void tg_tcp_init(void)
 
 static void hold(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *header)
 {
+  u16_t bytes = TCPH_HDRLEN_BYTES(header); /* data on a SYN (TFO) is left out: the client sends it again */
+  struct pbuf *copy = pbuf_alloc(PBUF_RAW, bytes, PBUF_RAM);
+  if (copy == NULL) {
+    TG_COUNT(drop_memory);
+    return;
+  }
+  pbuf_copy_partial(p, copy->payload, bytes, 0);
   held_drop(flow);
-  u16_t bytes = TCPH_HDRLEN_BYTES(header);
+  flow->syn = copy;
   flow->isn = lwip_ntohl(header->seqno);
-  flow->syn = pbuf_alloc(PBUF_RAW, bytes, PBUF_RAM); /* data on a SYN (TFO) is left out: the client sends it again */
-  if (flow->syn == NULL) TG_COUNT(drop_memory);
-  else pbuf_copy_partial(p, flow->syn->payload, bytes, 0);
 }
 
 static void syn(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *header, const struct tg_quote *names)
@@ -272,7 +294,8 @@ TG_EXPORT(tg_tcp_finish) void tg_tcp_finish(u32_t id)
 {
   struct tg_flow *flow = &tg_flows[id];
   if (flow->pcb == NULL || flow->state != TG_OPEN) return;
-  if (tcp_shutdown(flow->pcb, 0, 1) == ERR_OK) tcp_output(flow->pcb);
+  flow->finishing = 1;
+  tg_finish(flow);
 }
 
 /* RST to the client, now. */

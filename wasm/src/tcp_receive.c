@@ -8,13 +8,18 @@
 
 #define BLOCK_BYTES 16384
 
-static u32_t held_bytes; /* in blocks, all flows */
+/*
+ * A queued pbuf's tot_len says how much memory it stands for. The queue has no use for what lwIP keeps there, and 16 bits
+ * would not do for a sum.
+ */
+static u32_t held_bytes; /* memory of blocks, all flows */
 
 struct tg_iovec tg_iovecs[TG_IOVECS];
 
 int tg_receive_over_budget(const struct tg_flow *flow)
 {
-  return held_bytes > TG_RX_BUDGET && flow->rx_bytes > TG_RX_FLOW_FLOOR;
+  if (held_bytes <= TG_RX_BUDGET) return 0;
+  return flow->rx_bytes > (held_bytes > 2 * TG_RX_BUDGET ? 0 : TG_RX_FLOW_FLOOR);
 }
 
 static int in_slot(const struct pbuf *p)
@@ -22,7 +27,7 @@ static int in_slot(const struct pbuf *p)
   return (p->flags & PBUF_FLAG_IS_CUSTOM) != 0;
 }
 
-/* The queue is the pbufs' own `next`; their tot_len is not kept (it has 16 bits). */
+/* The queue is the pbufs' own `next`. */
 void tg_receive(struct tg_flow *flow, struct pbuf *p)
 {
   flow->rx_bytes += p->tot_len;
@@ -30,9 +35,9 @@ void tg_receive(struct tg_flow *flow, struct pbuf *p)
   else flow->rx_head = p;
   for (struct pbuf *node = p; node != NULL; node = node->next) {
     flow->rx_tail = node;
-    if (!in_slot(node)) held_bytes += node->len;
+    node->tot_len = node->len;
+    if (!in_slot(node)) held_bytes += node->tot_len;
   }
-  flow->rx_room = 0;
   tg_event(flow, TG_EV_DATA);
 }
 
@@ -40,17 +45,14 @@ static struct pbuf *take_head(struct tg_flow *flow)
 {
   struct pbuf *p = flow->rx_head;
   flow->rx_head = p->next;
-  if (flow->rx_head == NULL) {
-    flow->rx_tail = NULL;
-    flow->rx_room = 0;
-  }
+  if (flow->rx_head == NULL) flow->rx_tail = NULL;
   p->next = NULL;
   return p;
 }
 
 static void free_node(struct pbuf *p)
 {
-  if (!in_slot(p)) held_bytes -= p->len;
+  if (!in_slot(p)) held_bytes -= p->tot_len;
   p->tot_len = p->len;
   pbuf_free(p);
 }
@@ -76,7 +78,9 @@ TG_EXPORT(tg_tcp_peek) u32_t tg_tcp_peek(u32_t id)
 static struct pbuf *new_block(u32_t bytes)
 {
   struct pbuf *block = pbuf_alloc(PBUF_RAW, (u16_t)LWIP_MAX(bytes, BLOCK_BYTES), PBUF_RAM);
-  if (block != NULL) block->len = 0;
+  if (block == NULL) return NULL;
+  block->len = 0;
+  held_bytes += block->tot_len;
   return block;
 }
 
@@ -125,7 +129,6 @@ static int settle(struct tg_flow *flow)
       u32_t part = LWIP_MIN(room, node->len - done);
       memcpy((u8_t *)flow->rx_tail->payload + flow->rx_tail->len, (u8_t *)node->payload + done, part);
       flow->rx_tail->len = (u16_t)(flow->rx_tail->len + part);
-      held_bytes += part;
       room -= part;
       done += part;
     }
@@ -148,7 +151,6 @@ TG_EXPORT(tg_tcp_consume) void tg_tcp_consume(u32_t id, u32_t bytes)
     free_node(take_head(flow));
   }
   if (left > 0) {
-    if (!in_slot(flow->rx_head)) held_bytes -= left;
     flow->rx_head->payload = (u8_t *)flow->rx_head->payload + left;
     flow->rx_head->len = (u16_t)(flow->rx_head->len - left);
   }

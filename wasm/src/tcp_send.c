@@ -193,9 +193,15 @@ static void room_event(struct tg_flow *flow)
   tg_event(flow, TG_EV_ROOM);
 }
 
+/* Bytes wait that lwIP has not been given, for want of memory. */
+int tg_unwritten(const struct tg_flow *flow)
+{
+  return flow->tx_tail != NULL && flow->tx_tail->written != flow->tx_tail->filled;
+}
+
 static void resume(struct tg_flow *flow)
 {
-  if (flow->tx_tail != NULL && flow->tx_tail->written != flow->tx_tail->filled) write_out(flow);
+  if (tg_unwritten(flow)) write_out(flow);
   room_event(flow);
 }
 

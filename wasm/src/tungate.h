@@ -77,10 +77,9 @@ struct tg_flow {
   struct pbuf *syn; /* held: the TCP header of the client's SYN */
   u32_t isn;
   struct pbuf *rx_head, *rx_tail;
-  u32_t rx_room; /* unused bytes of rx_tail, when that is a block of our own */
   struct tg_chunk *tx_head, *tx_tail, *tx_reserved;
   u16_t peer_mss;
-  u8_t queued, released, tx_waiting, unlinked;
+  u8_t queued, released, tx_waiting, unlinked, finishing;
   u32_t hash_next, free_next;
 };
 
@@ -138,6 +137,8 @@ int tg_receive_over_budget(const struct tg_flow *flow);
 void tg_acked(struct tg_flow *flow, u32_t bytes);
 void tg_send_free(struct tg_flow *flow);
 void tg_send_tick(void);
+int tg_unwritten(const struct tg_flow *flow);
+void tg_finish(struct tg_flow *flow);
 void tg_chunks_settle(void);
 
 /* ---- icmp.c: codes are those of tg_refuse ---- */

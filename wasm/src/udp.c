@@ -52,7 +52,7 @@ static struct tg_endpoint *endpoint(const u8_t *address, u32_t port, u32_t famil
     struct tg_endpoint *known = &tg_endpoints[id - 1];
     if (known->port == port && known->family == family && memcmp(known->address, address, 16) == 0) return known;
   }
-  if (used >= TG_MAX_ENDPOINTS) return NULL;
+  if (used >= tg_config.max_endpoints) return NULL;
   u32_t id = free_head;
   if (id != NONE) free_head = tg_endpoints[id].free_next;
   else id = fresh++;
