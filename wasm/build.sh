@@ -16,6 +16,7 @@ fail() { echo "wasm: $*" >&2; exit 1; }
 fetch() {
   command -v apt-get >/dev/null || fail "no apt-get here: name a folder of lwIP $(lock version) sources with LWIP_DIR=FOLDER"
   mkdir -p $work/apt/lists/partial
+  package=$(lock package)
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' | grep -v security | head -n 1)
   [ -n "$mirror" ] || fail "apt knows no mirror: name a folder of lwIP sources with LWIP_DIR=FOLDER"
   # The lists are private and the hash is ours, so neither the system's lists nor its keys matter.
@@ -26,7 +27,7 @@ fetch() {
     set -- -qq -o Dir::Etc::sourcelist="$PWD/sources.list" -o Dir::Etc::sourceparts=/dev/null \
       -o Dir::State::lists="$PWD/lists" -o APT::Sandbox::User=root
     apt-get "$@" update
-    apt-get "$@" source --download-only "$(lock package)"
+    apt-get "$@" source --download-only "$package"
   ) > $work/apt/log 2>&1 || { cat $work/apt/log >&2; fail "the source package could not be fetched"; }
   mv "$work/apt/$(lock file)" "$work/$(lock file)"
 }

@@ -1,0 +1,105 @@
+/**
+ * `make test` and `make test-long`: ava in passes, and one line with the sum of all.
+ *
+ * What only computes runs on all cores. What has programs, namespaces and deadlines of its own runs file by file. As root
+ * that second part runs once more as an unprivileged user, and there nothing may be skipped for want of a right.
+ */
+import { spawn } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { createInterface } from 'node:readline'
+import { PassThrough } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import { rootlessArgv } from './helpers/rootless.ts'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const ava = 'node_modules/ava/entrypoints/cli.mjs'
+
+/** Folders of test/ whose files use the machine: processes, namespaces, devices, clocks. */
+const MACHINE = ['commands', 'demo', 'integration', 'library', 'native']
+/** Tests of minutes are `NAME.long.test.ts`. */
+const LONG = '.long.test.js'
+
+interface Pass {
+  readonly title: string
+  readonly files: readonly string[]
+  readonly concurrency?: number
+  readonly isUnprivileged?: boolean
+}
+
+interface Sum {
+  passed: number
+  failed: number
+}
+
+function listPasses(wantsLong: boolean): Pass[] {
+  const folder = join(root, 'dist/test')
+  const all = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter(file => file.endsWith('.test.js') && file.endsWith(LONG) === wantsLong)
+    .sort()
+  const path = (file: string) => relative(root, join(folder, file))
+  const usesMachine = (file: string) => MACHINE.some(name => file.startsWith(`${name}/`))
+  const machine = all.filter(usesMachine).map(path)
+  const passes: Pass[] = [
+    { title: 'units', files: all.filter(file => !usesMachine(file)).map(path) },
+    { title: 'on this machine', files: machine, concurrency: 1 },
+  ]
+  const isRoot = process.getuid?.() === 0
+  if (isRoot) passes.push({ title: 'as an unprivileged user', files: machine, concurrency: 1, isUnprivileged: true })
+  return passes.filter(({ files }) => files.length > 0)
+}
+
+/** A clone may lie where only root can read, so for the other user the tree has a second place, in a private mount namespace. */
+const ELSEWHERE = 'mount --make-rprivate / && mount --bind "$1" /srv && cd /srv && shift && exec "$@"'
+
+function argvOf({ files, concurrency, isUnprivileged }: Pass): [string, ...string[]] {
+  const args = [ava, ...(concurrency === undefined ? [] : ['--concurrency', String(concurrency)]), ...files]
+  if (!isUnprivileged) return [process.execPath, ...args]
+  return ['unshare', '-m', 'sh', '-c', ELSEWHERE, 'sh', root, ...rootlessArgv(process.execPath, args)]
+}
+
+/** ava's line of a test that passed; when others fail, its sum does not tell how many. */
+const PASSED = /^\s*[✔√] /
+/** ava's last lines: `1 test failed`, `1 hook failed`, `1 uncaught exception`, … */
+const FAILED = /^\s*(\d+) (tests? failed|hooks? failed|uncaught exceptions?|unhandled rejections?)$/
+/** What the other user cannot do, whatever the machine allows. */
+const NEEDS_ROOT = /only root/
+
+async function runPass(pass: Pass, sum: Sum): Promise<void> {
+  console.log(`\n${pass.title}: ${pass.files.length} files`)
+  const [file, ...args] = argvOf(pass)
+  const home = pass.isUnprivileged ? { HOME: '/tmp' } : {}
+  const child = spawn(file, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...home } })
+  const ended = new Promise<number>(resolve => {
+    child.on('error', error => {
+      console.log(error.message)
+      resolve(1)
+    })
+    child.on('close', code => resolve(code ?? 1))
+  })
+  const before = sum.failed
+  const lines = new PassThrough()
+  for (const output of [child.stdout, child.stderr]) output.pipe(lines, { end: false })
+  child.on('close', () => lines.end())
+  for await (const line of createInterface({ input: lines })) {
+    console.log(line)
+    if (PASSED.test(line)) sum.passed++
+    sum.failed += Number(FAILED.exec(line)?.[1] ?? 0)
+    if (pass.isUnprivileged && isForbiddenSkip(line)) {
+      console.log('  ✘ this must not be skipped')
+      sum.failed++
+    }
+  }
+  // A crash, a time-out, or a file without tests has no line of its own.
+  if ((await ended) !== 0 && sum.failed === before) sum.failed++
+}
+
+/** A test that needs the rights of root is marked `skip` for others, without a word; a machine that lacks something is told of. */
+function isForbiddenSkip(line: string): boolean {
+  return /\bskipped: /.test(line) && !NEEDS_ROOT.test(line)
+}
+
+const sum: Sum = { passed: 0, failed: 0 }
+for (const pass of listPasses(process.argv.includes('--long'))) await runPass(pass, sum)
+console.log(`\n${sum.passed} passed, ${sum.failed} failed`)
+process.exit(sum.failed === 0 && sum.passed > 0 ? 0 : 1)
