@@ -33,6 +33,8 @@
 #define LWIP_IPV6_NUM_ADDRESSES 1
 #define LWIP_ND6_QUEUEING 0
 #define LWIP_IPV6_FORWARD 0
+/* One MTU for both families, and no router that changes it. */
+#define LWIP_ND6_ALLOW_RA_UPDATES 0
 #define LWIP_ICMP 1
 #define LWIP_ICMP6 1
 

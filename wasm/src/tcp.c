@@ -81,7 +81,10 @@ static void on_error(void *arg, err_t err)
   gone(flow, err == ERR_CLSD ? TG_ERR_NONE : err == ERR_RST ? TG_ERR_RESET : TG_ERR_TIMEOUT);
 }
 
-/* The one reliable word that a PCB does not exist any more, whatever the reason. */
+/*
+ * The one reliable word that a PCB does not exist any more, whatever the reason. A reset and an end are told by on_error
+ * before, so what is new here is a timer of lwIP that gave up.
+ */
 static void on_destroy(u8_t id, void *data)
 {
   (void)id;
@@ -89,7 +92,7 @@ static void on_destroy(u8_t id, void *data)
   if (flow == NULL) return;
   flow->pcb = NULL;
   tg_send_free(flow);
-  gone(flow, TG_ERR_RESET);
+  gone(flow, TG_ERR_TIMEOUT);
   maybe_free(flow);
 }
 
@@ -298,6 +301,18 @@ TG_EXPORT(tg_tcp_finish) void tg_tcp_finish(u32_t id)
   tg_finish(flow);
 }
 
+/*
+ * A client obeys a RST only when its sequence is exactly the next one that it expects (RFC 5961 3.2). That is snd_nxt when
+ * it has taken all that was sent, and the last one that it acknowledged when its window was full; so both are said.
+ */
+static void reset(struct tcp_pcb *pcb)
+{
+  if (pcb->lastack != pcb->snd_nxt && pcb->state != TIME_WAIT)
+    tcp_rst_netif(&tg_netif, pcb->lastack, pcb->rcv_nxt, &pcb->local_ip, &pcb->remote_ip, pcb->local_port,
+                  pcb->remote_port);
+  tcp_abort(pcb);
+}
+
 /* RST to the client, now. */
 TG_EXPORT(tg_tcp_abort) void tg_tcp_abort(u32_t id)
 {
@@ -305,7 +320,7 @@ TG_EXPORT(tg_tcp_abort) void tg_tcp_abort(u32_t id)
   held_drop(flow);
   if (flow->pcb != NULL) {
     gone(flow, TG_ERR_ABORTED);
-    tcp_abort(flow->pcb);
+    reset(flow->pcb);
   } else gone(flow, TG_ERR_ABORTED);
 }
 
@@ -326,5 +341,5 @@ TG_EXPORT(tg_tcp_release) void tg_tcp_release(u32_t id)
   }
   tcp_arg(flow->pcb, NULL);
   flow->state = TG_GONE;
-  if (flow->pcb->state != TIME_WAIT) tcp_abort(flow->pcb);
+  if (flow->pcb->state != TIME_WAIT) reset(flow->pcb);
 }
