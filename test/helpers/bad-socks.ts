@@ -24,6 +24,8 @@ export interface BadSocks {
   readonly received: readonly Uint8Array[]
   /** Connections that are open now. */
   live(): number
+  /** Connections whose client has ended or reset them. */
+  left(): number
   close(): Promise<void>
 }
 
@@ -34,10 +36,12 @@ export async function startBadSocks(
 ): Promise<BadSocks> {
   const received: Uint8Array[] = []
   const open = new Set<Socket>()
+  const left = new Set<Socket>()
   const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => {
     const index = received.push(new Uint8Array(0)) - 1
     open.add(socket)
     socket.on('close', () => open.delete(socket))
+    for (const event of ['end', 'error', 'close']) socket.on(event, () => left.add(socket))
     socket.on('error', () => socket.destroy())
     socket.on('data', chunk => {
       received[index] = Buffer.concat([received[index]!, chunk])
@@ -51,7 +55,7 @@ export async function startBadSocks(
       server.close(() => resolve())
       for (const socket of open) socket.destroy()
     })
-  return { port, received, live: () => open.size, close }
+  return { port, received, live: () => open.size, left: () => left.size, close }
 }
 
 async function play(socket: Socket, steps: readonly Step[], count: () => number): Promise<void> {

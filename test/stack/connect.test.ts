@@ -214,19 +214,23 @@ stackTest('connect: a SYN of another sequence while one is held takes its place'
   rig.tell('release', id)
 })
 
-stackTest('connect: above the limit of flows a SYN is dropped and counted, and old flows live', { maxFlows: 2 }, (t, rig) => {
-  const [a, b] = [new Client(rig, V4, 1001).open(), new Client(rig, V4, 1002).open()]
-  t.is(new Client(rig, V4, 1003).knock(), -1)
-  t.is(rig.counter('drop_flow_limit'), 1)
-  a.data(Buffer.from('still here'))
-  t.is(rig.received(a.id).toString(), 'still here')
-  b.close()
-  rig.tick(2_000)
-  const c = new Client(rig, V4, 1003)
-  t.true(c.knock() >= 0, 'a place is free again')
-  a.close()
-  rig.tell('release', c.id)
-})
+stackTest(
+  'connect: above the limit of flows a SYN is dropped and counted, and old flows live',
+  { maxFlows: 2 },
+  (t, rig) => {
+    const [a, b] = [new Client(rig, V4, 1001).open(), new Client(rig, V4, 1002).open()]
+    t.is(new Client(rig, V4, 1003).knock(), -1)
+    t.is(rig.counter('drop_flow_limit'), 1)
+    a.data(Buffer.from('still here'))
+    t.is(rig.received(a.id).toString(), 'still here')
+    b.close()
+    rig.tick(2_000)
+    const c = new Client(rig, V4, 1003)
+    t.true(c.knock() >= 0, 'a place is free again')
+    a.close()
+    rig.tell('release', c.id)
+  },
+)
 
 stackTest('connect: two flows that differ in one name alone are two', {}, (t, rig) => {
   const clients = [

@@ -1,0 +1,317 @@
+/** The plane on a tun in memory and with a dialer that connects to loopback without a proxy: the test plays the kernel. */
+import type { Socket as PeerSocket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import { formatEndpoint, type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
+import { GatewayError } from '../../src/errors.ts'
+import { DataPlane, type PlaneOptions } from '../../src/flow/data-plane.ts'
+import { addon } from '../../src/io/addon.ts'
+import { Poller } from '../../src/io/poller.ts'
+import { Socket } from '../../src/io/socket.ts'
+import { Stack } from '../../src/stack/stack.ts'
+import { MemoryTun } from '../../src/tun/memory.ts'
+import type { AssociationListener, Dialer, DialFailure, DialListener } from '../../src/upstream/dialer.ts'
+import { Flag, type Packet, parse, type TcpFields, tcp, udp } from '../helpers/packets.ts'
+import { tcpServer, until } from '../helpers/sockets.ts'
+
+const PAIR = { from: '198.18.0.1', to: '203.0.113.7' }
+const OPTIONS: PlaneOptions = {
+  tcp: { connectTimeoutMs: 10_000, halfCloseTimeoutMs: 10_000, idleTimeoutMs: 10_000, keepAliveMs: 0 },
+  udp: { idleTimeoutMs: 10_000, maxAssociations: 4 },
+  limits: { flows: 100, dials: 100, dialsPerSource: 100 },
+}
+
+/** Dials are decided by the test: each waits for `answer`. */
+class TestDialer implements Dialer {
+  readonly waiting: { to: IpEndpoint; listener: DialListener; cancelled: boolean }[] = []
+  readonly associations: { listener: AssociationListener; closed: boolean }[] = []
+  closed = false
+  readonly #poller: Poller
+  readonly #port: number
+
+  constructor(poller: Poller, port: number) {
+    this.#poller = poller
+    this.#port = port
+  }
+
+  connect(to: IpEndpoint, listener: DialListener) {
+    const dial = { to, listener, cancelled: false }
+    this.waiting.push(dial)
+    return { cancel: () => Object.assign(dial, { cancelled: true }) }
+  }
+
+  succeed(at = 0, early?: Uint8Array): Promise<void> {
+    return new Promise(resolve => {
+      let done = false
+      const address = parseAddress('127.0.0.1')!
+      const socket: Socket = Socket.connectTcp(
+        this.#poller,
+        { address, port: this.#port },
+        { interface: '', mark: 0 },
+        {
+          onReady: () => {
+            if (done) return
+            done = true
+            this.waiting[at]!.listener.onConnected({ socket, early, readable: true })
+            resolve()
+          },
+        },
+      )
+    })
+  }
+
+  fail(failure: DialFailure, at = 0): void {
+    this.waiting[at]!.listener.onFailed({ failure, message: 'as the test says' })
+  }
+
+  associate(listener: AssociationListener) {
+    const entry = { listener, closed: false }
+    this.associations.push(entry)
+    return {
+      socket: undefined,
+      maxBytes: 65_507,
+      writeHeader: () => 10,
+      parseDatagram: () => false,
+      close: () => Object.assign(entry, { closed: true }),
+    }
+  }
+
+  isUpstream(endpoint: IpEndpoint): boolean {
+    return endpoint.port === 1080
+  }
+
+  counters() {
+    return { dials: this.waiting.length }
+  }
+
+  close(): void {
+    this.closed = true
+  }
+}
+
+async function open(
+  t: ExecutionContext,
+  more: Partial<PlaneOptions> = {},
+  serve: (peer: PeerSocket) => void = () => {},
+) {
+  const port = await tcpServer(t, serve)
+  const stack = new Stack({ mtu: 1500, vnetHdr: false, echo: false, maxFlows: 100, maxEndpoints: 100, keepAliveMs: 0 })
+  const failures: unknown[] = []
+  const lines: { level: string; message: string; fields: Record<string, unknown> }[] = []
+  const line =
+    (level: string) =>
+    (message: string, fields: Record<string, unknown> = {}) =>
+      void lines.push({ level, message, fields })
+  const log = { debugEnabled: true, warn: line('warn'), error: line('error'), debug: line('debug') }
+  const onFailure = (error: unknown) => void failures.push(error)
+  const poller = new Poller(stack.memory, () => plane.endTurn(), onFailure)
+  const tun = new MemoryTun(stack.memory, { mtu: 1500, vnetHdr: false })
+  const dialer = new TestDialer(poller, port)
+  const plane = new DataPlane({ stack, poller, tun, dialer }, { ...OPTIONS, ...more }, log, onFailure)
+  t.teardown(() => {
+    plane.close(failures.length === 0)
+    poller.close()
+  })
+  const send = (...packets: Uint8Array[]): Packet[] => {
+    tun.toGateway.push(...packets)
+    plane.onReady()
+    return take()
+  }
+  const take = (): Packet[] => tun.fromGateway.splice(0).map(raw => parse(raw, false))
+  return { stack, poller, plane, tun, dialer, failures, lines, send, take }
+}
+
+type Rig = Awaited<ReturnType<typeof open>>
+
+const segment = (flags: number, fields: Partial<TcpFields> = {}) =>
+  tcp(PAIR, { fromPort: 40_000, toPort: 80, seq: 1000, flags, ...fields })
+
+async function untilSent(rig: Rig): Promise<Packet[]> {
+  const out: Packet[] = []
+  await until(() => out.push(...rig.take()) > 0, 'a packet')
+  return out
+}
+
+/** A connection of a client whose SYN has the sequence number 1000; the stack's first byte has `ack`. */
+async function established(rig: Rig, early?: Uint8Array): Promise<{ ack: number }> {
+  rig.send(segment(Flag.syn))
+  await rig.dialer.succeed(0, early)
+  const [answer] = await untilSent(rig)
+  const ack = answer!.tcp!.seq + 1
+  rig.send(segment(Flag.ack, { seq: 1001, ack }))
+  return { ack }
+}
+
+test('data-plane: a SYN is one dial, however often it comes, and is answered when the dial has succeeded', async t => {
+  const rig = await open(t)
+  t.deepEqual(rig.send(segment(Flag.syn), segment(Flag.syn)), [])
+  t.is(rig.dialer.waiting.length, 1)
+  t.is(formatEndpoint(rig.dialer.waiting[0]!.to), '203.0.113.7:80')
+  t.is(rig.plane.counters().dials_in_flight, 1)
+  await rig.dialer.succeed()
+  const out = await untilSent(rig)
+  t.is(out[0]!.tcp!.flags, Flag.syn | Flag.ack)
+  t.is(rig.plane.counters().dials_in_flight, 0)
+  t.is(rig.plane.flows()[0]!.state, 'opening')
+})
+
+test('data-plane: a failed dial is told to the client in the same turn, with one debug line', async t => {
+  const rig = await open(t)
+  rig.send(segment(Flag.syn))
+  rig.dialer.fail('refused')
+  rig.plane.endTurn()
+  const [answer] = rig.take()
+  t.is(answer!.tcp!.flags & Flag.rst, Flag.rst)
+  t.is(rig.plane.counters().tcp_flows, 0)
+  t.is(rig.plane.counters().flow_slots, 0)
+  t.deepEqual(
+    rig.lines.map(({ level, fields }) => [level, fields.reason, fields.client, fields.destination]),
+    [['debug', 'as the test says', '198.18.0.1:40000', '203.0.113.7:80']],
+  )
+})
+
+test('data-plane: bytes behind the handshake are the first that the client gets', async t => {
+  const rig = await open(t)
+  await established(rig, Buffer.from('220 welcome'))
+  rig.plane.endTurn()
+  let text = ''
+  await until(() => {
+    for (const packet of rig.take()) text += packet.tcp!.payload.toString()
+    return text.length >= 11
+  }, 'the greeting')
+  t.is(text, '220 welcome')
+})
+
+test('data-plane: bytes go both ways and are counted', async t => {
+  const got: Buffer[] = []
+  const rig = await open(t, {}, peer => {
+    peer.on('data', chunk => {
+      got.push(chunk)
+      peer.write('pong')
+    })
+  })
+  const { ack } = await established(rig)
+  rig.send(segment(Flag.ack, { seq: 1001, ack, payload: Buffer.from('ping') }))
+  let text = ''
+  await until(() => {
+    for (const packet of rig.take()) text += packet.tcp!.payload.toString()
+    return text === 'pong'
+  }, 'the answer')
+  t.is(Buffer.concat(got).toString(), 'ping')
+  const [view] = rig.plane.flows()
+  t.deepEqual([view!.bytesUp, view!.bytesDown, view!.state], [4, 4, 'open'])
+})
+
+test('data-plane: the proxy as destination is refused without a dial, and complained of once', async t => {
+  const rig = await open(t)
+  for (let port = 1; port <= 5; port++) {
+    const [answer] = rig.send(segment(Flag.syn, { fromPort: port, toPort: 1080 }))
+    t.is(answer!.tcp!.flags & Flag.rst, Flag.rst)
+  }
+  t.is(rig.dialer.waiting.length, 0)
+  t.is(rig.lines.filter(({ level }) => level === 'warn').length, 1)
+  t.is(rig.plane.counters().to_upstream_itself, 5)
+})
+
+test('data-plane: at the cap of dials a SYN gets silence, and its next one a dial', async t => {
+  const rig = await open(t, { limits: { flows: 100, dials: 1, dialsPerSource: 1 } })
+  rig.send(segment(Flag.syn, { fromPort: 1 }))
+  t.deepEqual(rig.send(segment(Flag.syn, { fromPort: 2 })), [])
+  t.is(rig.dialer.waiting.length, 1)
+  t.is(rig.plane.counters().dial_limit, 1)
+  rig.dialer.fail('refused')
+  rig.plane.endTurn()
+  rig.send(segment(Flag.syn, { fromPort: 2 }))
+  t.is(rig.dialer.waiting.length, 2)
+})
+
+test('data-plane: a dial that takes too long is cancelled, and the client hears nothing', async t => {
+  const rig = await open(t, { tcp: { ...OPTIONS.tcp, connectTimeoutMs: 100 } })
+  rig.send(segment(Flag.syn))
+  await until(() => rig.dialer.waiting[0]!.cancelled, 'the time-out')
+  await until(() => rig.plane.counters().flow_slots === 0, 'the end')
+  t.deepEqual(rig.take(), [])
+  t.is(rig.plane.counters().dials_in_flight, 0)
+})
+
+test('data-plane: RST of a client that waits cancels its dial', async t => {
+  const rig = await open(t)
+  rig.send(segment(Flag.syn))
+  rig.send(segment(Flag.rst, { seq: 1001 }))
+  t.true(rig.dialer.waiting[0]!.cancelled)
+  t.is(rig.plane.counters().dials_in_flight, 0)
+  t.is(rig.plane.counters().tcp_flows, 0)
+})
+
+test('data-plane: datagrams wait for their association, the oldest going first at the bound', async t => {
+  const rig = await open(t)
+  for (let at = 0; at < 70; at++) rig.send(udp(PAIR, 5000, 53, Buffer.from([at])))
+  t.is(rig.dialer.associations.length, 1)
+  t.is(rig.plane.counters().udp_queue_full, 6)
+  rig.dialer.associations[0]!.listener.onAssociationFailed({ failure: 'unsupported', message: 'no UDP here' })
+  rig.plane.endTurn()
+  const out = rig.take()
+  t.is(out.length, 64)
+  t.true(out.every(packet => packet.protocol === 1 && packet.payload[0] === 3 && packet.payload[1] === 3))
+  t.is(rig.lines.filter(({ level }) => level === 'warn').length, 1)
+})
+
+test('data-plane: the least recently used endpoint gives way', async t => {
+  const rig = await open(t)
+  for (const port of [1, 2, 3, 4]) {
+    rig.send(udp(PAIR, port, 53, Buffer.from('x')))
+    await delay(2)
+  }
+  rig.send(udp(PAIR, 1, 53, Buffer.from('x')))
+  rig.send(udp(PAIR, 5, 53, Buffer.from('x')))
+  t.deepEqual(
+    rig.dialer.associations.map(one => one.closed),
+    [false, true, false, false, false],
+  )
+  t.is(rig.plane.counters().endpoint_slots, 4)
+})
+
+test('data-plane: a batch that asks for more endpoints than there may be', async t => {
+  const rig = await open(t)
+  rig.send(...Array.from({ length: 60 }, (_, at) => udp(PAIR, 100 + at, 53, Buffer.from('x'))))
+  t.is(rig.plane.counters().udp_flows, 4)
+  t.is(rig.plane.counters().endpoint_slots, 4)
+  t.is(rig.dialer.associations.filter(one => !one.closed).length, 4)
+})
+
+test('data-plane: a stack that stops is explained, and closing then lets go of every socket', async t => {
+  const rig = await open(t)
+  await established(rig)
+  const [view] = rig.plane.flows()
+  rig.send(segment(Flag.syn, { fromPort: 2 }))
+  const { abi, words, bytes } = rig.stack
+  const row = abi.flows + (1 - view!.id) * abi.flowBytes
+  bytes[words[(row + abi.flowError) / 4 + 2]! + 14] = 0 // the reference count of the held SYN
+  const trap = t.throws(() => rig.dialer.fail('refused', 1), { any: true })
+  const explained = rig.stack.explain(trap)
+  t.true(explained instanceof GatewayError && explained.code === 'STACK_TRAP')
+  rig.plane.close(false)
+  t.true(rig.dialer.closed)
+  rig.plane.close(false)
+})
+
+test('data-plane: close resets its clients and ends its dials, and no descriptor is left', async t => {
+  const rig = await open(t)
+  await established(rig)
+  rig.send(segment(Flag.syn, { fromPort: 2 }))
+  rig.send(udp(PAIR, 5000, 53, Buffer.from('x')))
+  rig.take()
+  rig.plane.close()
+  const out = rig.take()
+  t.is(out.filter(packet => (packet.tcp?.flags ?? 0) & Flag.rst).length, 2)
+  t.true(rig.dialer.waiting[1]!.cancelled)
+  t.true(rig.dialer.associations[0]!.closed)
+  t.is(rig.stack.exports.tg_flows_used(), 0)
+  t.is(rig.stack.exports.tg_pcbs(), 0)
+  t.is(rig.stack.exports.tg_endpoints_used(), 0)
+  rig.plane.close()
+})
+
+test.after.always('data-plane: no descriptor is left', t => {
+  t.is(addon.openDescriptors(), 0)
+})

@@ -1,0 +1,74 @@
+/** The two halves of a process in a namespace that calls functions of ends.ts for a test. */
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Namespace } from '../helpers/namespaces.ts'
+import type * as ends from './ends.ts'
+
+interface Call {
+  readonly id: number
+  readonly name: keyof typeof ends
+  readonly args: unknown[]
+}
+
+interface Answer {
+  readonly id: number
+  readonly result?: unknown
+  readonly error?: string
+}
+
+const CALL_TIMEOUT_MS = 60_000
+
+export class Agent {
+  readonly #child: ChildProcess
+  readonly #waiting = new Map<number, (answer: Answer) => void>()
+  #calls = 0
+
+  constructor(child: ChildProcess) {
+    this.#child = child
+    child.on('message', answer => this.#waiting.get((answer as Answer).id)?.(answer as Answer))
+    child.on('exit', code => {
+      for (const [id, settle] of this.#waiting) settle({ id, error: `the agent ended with ${code}` })
+    })
+  }
+
+  static async start(namespace: Namespace): Promise<Agent> {
+    const child = namespace.spawn(process.execPath, [fileURLToPath(import.meta.url)], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    await once(child, 'message')
+    return new Agent(child)
+  }
+
+  async call<Name extends keyof typeof ends>(
+    name: Name,
+    ...args: Parameters<(typeof ends)[Name]>
+  ): Promise<Awaited<ReturnType<(typeof ends)[Name]>>> {
+    const id = this.#calls++
+    const answer = await new Promise<Answer>(resolve => {
+      const timer = setTimeout(() => resolve({ id, error: `no answer within ${CALL_TIMEOUT_MS} ms` }), CALL_TIMEOUT_MS)
+      this.#waiting.set(id, got => {
+        clearTimeout(timer)
+        resolve(got)
+      })
+      this.#child.send({ id, name, args } satisfies Call)
+    })
+    this.#waiting.delete(id)
+    if (answer.error !== undefined) throw new Error(`${name}: ${answer.error}`)
+    return answer.result as Awaited<ReturnType<(typeof ends)[Name]>>
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url) && process.send) {
+  const functions = (await import('./ends.ts')) as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>
+  process.on('message', async message => {
+    const { id, name, args } = message as Call
+    try {
+      process.send!({ id, result: await functions[name]!(...args) } satisfies Answer)
+    } catch (error) {
+      process.send!({ id, error: (error as Error).stack ?? String(error) } satisfies Answer)
+    }
+  })
+  process.on('disconnect', () => process.exit())
+  process.send({ id: -1 })
+}

@@ -1,0 +1,323 @@
+/**
+ * TCP and UDP ends of a namespace, played by a process inside (agent.ts): clients and servers are the same functions.
+ * Sockets have numbers; arguments and results are plain JSON. Tests poll `view`.
+ */
+import { createHash } from 'node:crypto'
+import { createSocket, type Socket as UdpSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { createServer, type Server, Socket } from 'node:net'
+import { startDnsServer } from '../../src/demo/dns-server.ts'
+import { startHttpServer } from '../../src/demo/http-server.ts'
+import { type Listening, listenOn } from '../../src/demo/listening.ts'
+import { type SocksServer, startSocksServer } from '../../src/demo/socks-server.ts'
+import { startUdpEcho } from '../../src/demo/udp-echo.ts'
+import { formatEndpoint } from '../../src/endpoint.ts'
+import type { Reply } from '../../src/upstream/socks5-codec.ts'
+import { type FullConeRelay, startFullConeRelay } from '../helpers/full-cone-relay.ts'
+
+export interface View {
+  readonly bytes: number
+  readonly sha256: string
+  /** The first 4096 bytes, latin1. */
+  readonly text: string
+  readonly ended: boolean
+  readonly closed: boolean
+  readonly error: string
+}
+
+class End {
+  readonly socket: Socket
+  bytes = 0
+  text = ''
+  ended = false
+  error = ''
+  readonly hash = createHash('sha256')
+
+  constructor(socket: Socket, answer: (end: End) => void = () => undefined) {
+    this.socket = socket
+    socket.setNoDelay(true)
+    socket.on('data', chunk => {
+      this.bytes += chunk.length
+      this.hash.update(chunk)
+      if (this.text.length < 4096) this.text += chunk.toString('latin1')
+    })
+    socket.on('end', () => {
+      this.ended = true
+      answer(this)
+    })
+    socket.on('error', error => {
+      this.error = (error as NodeJS.ErrnoException).code ?? error.message
+    })
+  }
+}
+
+const tcpEnds: End[] = []
+const udpEnds: { socket: UdpSocket; got: Message[]; error: string }[] = []
+const accepted: number[] = []
+const closers = new Map<string, () => Promise<void>>()
+let socks: SocksServer | undefined
+let relay: FullConeRelay | undefined
+
+export interface Message {
+  readonly from: string
+  readonly port: number
+  readonly bytes: number
+  readonly sha256: string
+}
+
+// ---- TCP ----
+
+/** connect(): the socket's number, or the code of the error, and how long it took. */
+export async function dial(host: string, port: number, timeoutMs = 10_000) {
+  const socket = new Socket({ allowHalfOpen: true })
+  const id = tcpEnds.push(new End(socket)) - 1
+  const start = performance.now()
+  socket.connect({ host, port })
+  const timer = setTimeout(
+    () => socket.destroy(Object.assign(new Error('late'), { code: 'STILL_CONNECTING' })),
+    timeoutMs,
+  )
+  const code = await new Promise<string>(resolve => {
+    socket.once('connect', () => resolve(''))
+    socket.once('error', error => resolve((error as NodeJS.ErrnoException).code ?? error.message))
+  })
+  clearTimeout(timer)
+  return { id, code, ms: performance.now() - start }
+}
+
+/** Many connections, each with an echo of a few bytes and an orderly end; how many went well. */
+export async function shortConnections(host: string, port: number, count: number, atOnce: number): Promise<number> {
+  let next = 0
+  let good = 0
+  const worker = async () => {
+    while (next < count) {
+      const word = `word ${next++}`
+      const socket = new Socket()
+      socket.on('error', () => undefined)
+      socket.connect({ host, port })
+      socket.end(word)
+      let text = ''
+      socket.on('data', chunk => {
+        text += chunk
+      })
+      await once(socket, 'close')
+      if (text === word) good++
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, worker))
+  return good
+}
+
+export async function dialMany(host: string, port: number, count: number): Promise<number[]> {
+  const ids: number[] = []
+  const worker = async () => {
+    while (ids.length < count) {
+      const slot = ids.push(-1) - 1
+      const { id, code } = await dial(host, port, 20_000)
+      if (code !== '') throw new Error(`connection ${slot}: ${code}`)
+      ids[slot] = id
+    }
+  }
+  await Promise.all(Array.from({ length: 32 }, worker))
+  return ids
+}
+
+export async function view(id: number): Promise<View> {
+  const { bytes, text, ended, error, hash, socket } = tcpEnds[id]!
+  return { bytes, text: text.slice(0, 4096), ended, error, closed: socket.destroyed, sha256: hash.copy().digest('hex') }
+}
+
+export async function write(id: number, text: string, times = 1): Promise<void> {
+  const piece = Buffer.from(text.repeat(Math.min(times, 65_536)))
+  for (let left = times; left > 0; left -= 65_536)
+    tcpEnds[id]!.socket.write(left >= 65_536 ? piece : Buffer.from(text.repeat(left)))
+}
+
+export async function end(id: number): Promise<void> {
+  tcpEnds[id]!.socket.end()
+}
+
+export async function reset(id: number): Promise<void> {
+  tcpEnds[id]!.socket.resetAndDestroy()
+}
+
+export async function destroy(ids: number[]): Promise<void> {
+  for (const id of ids) tcpEnds[id]!.socket.destroy()
+}
+
+export async function pause(id: number): Promise<void> {
+  tcpEnds[id]!.socket.pause()
+}
+
+export async function resume(id: number): Promise<void> {
+  tcpEnds[id]!.socket.resume()
+}
+
+/** `hold`: says nothing; `echo`; `answer`: tells at the end of the client how many bytes came. */
+export async function listen(
+  name: string,
+  host: string,
+  port: number,
+  kind: 'hold' | 'echo' | 'answer',
+): Promise<void> {
+  const server = createServer({ allowHalfOpen: true }, socket => {
+    const answer = (one: End) => {
+      if (kind === 'answer') one.socket.end(`${one.bytes} bytes`)
+      if (kind === 'echo') one.socket.end()
+    }
+    accepted.push(tcpEnds.push(new End(socket, answer)) - 1)
+    if (kind === 'echo') socket.pipe(socket, { end: false })
+  })
+  await keep(name, server, host, port)
+}
+
+/**
+ * A proxy without a destination behind it: its own connection is what the client gets. It takes IPv4 and IPv6 requests
+ * without authentication.
+ */
+export async function listenAsProxy(name: string, host: string, port: number): Promise<void> {
+  const server = createServer({ allowHalfOpen: true }, socket => {
+    let bytes = Buffer.alloc(0)
+    const onData = (chunk: Buffer) => {
+      bytes = Buffer.concat([bytes, chunk])
+      if (bytes.length < 8) return socket.write(Uint8Array.of(5, 0).subarray(0, bytes.length <= 3 ? 2 : 0))
+      const request = bytes.subarray(2 + bytes[1]!)
+      if (request.length < (request[3] === 4 ? 22 : 10)) return
+      socket.off('data', onData)
+      accepted.push(tcpEnds.push(new End(socket)) - 1)
+      socket.write(Uint8Array.of(5, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+      return
+    }
+    socket.on('data', onData)
+    socket.on('error', () => undefined)
+  })
+  await keep(name, server, host, port)
+}
+
+async function keep(name: string, server: Server, host: string, port: number): Promise<void> {
+  const sockets = new Set<Socket>()
+  server.on('connection', socket => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket))
+  })
+  await listenOn(server, host, port)
+  closers.set(name, async () => {
+    const closed = new Promise(resolve => server.close(resolve))
+    for (const socket of sockets) socket.destroy()
+    await closed
+  })
+}
+
+/** Numbers of the connections that came since the last call. */
+export async function takeAccepted(): Promise<number[]> {
+  return accepted.splice(0)
+}
+
+/** How many there are. */
+export async function acceptedCount(): Promise<number> {
+  return accepted.length
+}
+
+export async function stop(name: string): Promise<void> {
+  await closers.get(name)?.()
+  closers.delete(name)
+}
+
+// ---- servers of the product and of the helpers ----
+
+export interface SocksOptions {
+  readonly port?: number
+  readonly host: string
+  readonly username?: string
+  readonly password?: string
+  readonly udp?: boolean
+  /** Replies by destination (`203.0.113.9:1`); 'silence' is a destination that never answers. */
+  readonly replies?: Readonly<Record<string, number>>
+}
+
+export async function startSocks({ replies = {}, ...options }: SocksOptions): Promise<void> {
+  socks = await startSocksServer({
+    port: 1080,
+    ...options,
+    reply: destination => replies[formatEndpoint(destination)] as Reply | undefined,
+  })
+  closers.set('socks', () => socks!.close())
+}
+
+export async function socksCounters() {
+  return { ...socks!.counters }
+}
+
+export async function startHttp(hosts: string[], port: number): Promise<void> {
+  keepListening('http', await startHttpServer({ hosts, port }))
+}
+
+export async function startUdpEchoes(hosts: string[], port: number): Promise<void> {
+  keepListening('udp-echo', await startUdpEcho({ hosts, port }))
+}
+
+export async function startDns(hosts: string[], port: number, names: Record<string, string[]>): Promise<void> {
+  keepListening('dns', await startDnsServer({ hosts, port, names }))
+}
+
+function keepListening(name: string, listening: Listening): void {
+  closers.set(name, () => listening.close())
+}
+
+export async function startRelay(host: string): Promise<number> {
+  relay = await startFullConeRelay(host)
+  closers.set('relay', () => relay!.close())
+  return relay.port
+}
+
+export async function relayPorts(): Promise<readonly number[]> {
+  return relay!.outgoingPorts
+}
+
+// ---- UDP ----
+
+export async function openUdp(host: string, port = 0): Promise<{ id: number; port: number }> {
+  const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4')
+  const one = { socket, got: [] as Message[], error: '' }
+  socket.on('message', (message, peer) => {
+    const sha256 = createHash('sha256').update(message).digest('hex')
+    one.got.push({ from: peer.address, port: peer.port, bytes: message.length, sha256 })
+  })
+  socket.on('error', error => {
+    one.error = (error as NodeJS.ErrnoException).code ?? error.message
+  })
+  const id = udpEnds.push(one) - 1
+  socket.bind(port, host)
+  await once(socket, 'listening')
+  return { id, port: socket.address().port }
+}
+
+export async function connectUdp(id: number, host: string, port: number): Promise<void> {
+  const { socket } = udpEnds[id]!
+  socket.connect(port, host)
+  await once(socket, 'connect')
+}
+
+export function datagramOf(bytes: number): Buffer {
+  return Buffer.from(Array.from({ length: bytes }, (_, at) => (at * 7 + (at >> 8)) & 255))
+}
+
+/** Sends `bytes` bytes of a pattern; its SHA-256. Without a host: to the connected peer. */
+export async function sendUdp(id: number, bytes: number, port?: number, host?: string): Promise<string> {
+  const message = datagramOf(bytes)
+  const { socket } = udpEnds[id]!
+  await new Promise<void>((resolve, reject) => {
+    const done = (error: Error | null) => (error ? reject(error) : resolve())
+    if (port === undefined) socket.send(message, done)
+    else socket.send(message, port, host, done)
+  })
+  return createHash('sha256').update(message).digest('hex')
+}
+
+export async function viewUdp(id: number): Promise<{ got: Message[]; error: string }> {
+  return { got: udpEnds[id]!.got, error: udpEnds[id]!.error }
+}
+
+export async function closeUdp(id: number): Promise<void> {
+  udpEnds[id]!.socket.close()
+}

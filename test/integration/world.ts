@@ -1,0 +1,220 @@
+/**
+ * The network that the integration tests share, one for each file:
+ *
+ *     client namespace                       server namespace
+ *     programs → tg0 → gateway → veth0 ────── veth0 (proxies) → lo (destinations)
+ *                                10.8.0.1     10.8.0.2          203.0.113.0/24, 2001:db8::/64
+ *                                fd08::1      fd08::2
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { readStatus, type StatusDocument } from '../../src/status.ts'
+import { connectNamespaces, createNamespace, type Namespace } from '../helpers/namespaces.ts'
+import { Agent } from './agent.ts'
+
+export const PROXY4 = '10.8.0.2'
+export const PROXY6 = 'fd08::2'
+export const DEST4 = '203.0.113.7'
+export const DEST6 = '2001:db8::7'
+/** In no route of the server namespace. */
+export const NOWHERE4 = '192.0.2.77'
+
+const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url))
+
+export class World {
+  readonly client: Namespace
+  readonly server: Namespace
+  readonly near: Agent
+  readonly far: Agent
+  readonly folder: string
+  #gateways = 0
+
+  constructor(client: Namespace, server: Namespace, near: Agent, far: Agent, folder: string) {
+    this.client = client
+    this.server = server
+    this.near = near
+    this.far = far
+    this.folder = folder
+  }
+
+  /** Starts `tungate run`, with the default routes of the client namespace into its device. */
+  async gateway(options: GatewayOptions = {}): Promise<GatewayProcess> {
+    const tun = options.tun ?? 'tg0'
+    const socket = join(this.folder, `status${this.#gateways++}`)
+    const proxy = options.proxy ?? `socks5://${PROXY4}:1080`
+    const args = ['run', '--tun', tun, '--proxy', proxy, '--status-socket', socket]
+    const log = ['--log-level', 'debug', '--log-format', 'json']
+    const [file, ...rest] = this.client.argv(process.execPath, [cli, ...args, ...log, ...(options.args ?? [])])
+    const child = spawn(file, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const gateway = new GatewayProcess(child, tun, socket)
+    await gateway.untilLog('gateway started')
+    if (options.routes !== false) await this.client.routeAllInto(tun)
+    return gateway
+  }
+
+  async close(): Promise<void> {
+    await this.client.close()
+    await this.server.close()
+    await rm(this.folder, { recursive: true, force: true })
+  }
+
+  async hasDevice(name: string): Promise<boolean> {
+    return (await this.client.run('ip', ['link', 'show', 'dev', name])).code === 0
+  }
+}
+
+export interface GatewayOptions {
+  readonly tun?: string
+  readonly proxy?: string
+  readonly args?: readonly string[]
+  /** false: leave the routes as they are. */
+  readonly routes?: boolean
+}
+
+export interface LogLine {
+  readonly level: string
+  readonly message: string
+  readonly [field: string]: unknown
+}
+
+export class GatewayProcess {
+  readonly child: ChildProcess
+  readonly tun: string
+  readonly #socket: string
+  #text = ''
+
+  constructor(child: ChildProcess, tun: string, socket: string) {
+    this.child = child
+    this.tun = tun
+    this.#socket = socket
+    const keep = (chunk: Buffer) => {
+      this.#text = (this.#text + chunk).slice(-8_000_000)
+    }
+    child.stdout!.on('data', keep)
+    child.stderr!.on('data', keep)
+  }
+
+  get text(): string {
+    return this.#text
+  }
+
+  lines(): LogLine[] {
+    const found: LogLine[] = []
+    for (const line of this.#text.split('\n')) {
+      if (line.startsWith('{') && line.endsWith('}')) found.push(JSON.parse(line) as LogLine)
+    }
+    return found
+  }
+
+  logged(text: string): LogLine[] {
+    return this.lines().filter(line => line.message.includes(text))
+  }
+
+  async untilLog(text: string, timeoutMs = 10_000): Promise<LogLine> {
+    await until(() => this.logged(text).length > 0 || this.child.exitCode !== null, `"${text}" in the log`, timeoutMs)
+    const [line] = this.logged(text)
+    if (line === undefined) throw new Error(`the gateway ended with ${this.child.exitCode}: ${this.#text}`)
+    return line
+  }
+
+  status(): Promise<StatusDocument> {
+    return readStatus(this.#socket)
+  }
+
+  async counter(name: string): Promise<number> {
+    const { counters } = await this.status()
+    if (counters[name] === undefined) throw new Error(`no counter ${name}: ${Object.keys(counters).join(' ')}`)
+    return counters[name]
+  }
+
+  /** Resident memory, bytes. */
+  rss(): number {
+    const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8')
+    return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) * 1024
+  }
+
+  /** Files that the process has open. */
+  async files(): Promise<number> {
+    const { readdir } = await import('node:fs/promises')
+    return (await readdir(`/proc/${this.child.pid}/fd`)).length
+  }
+
+  /** Ends it by a signal; its exit code and how long that took. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<{ code: number | null; ms: number }> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return { code: this.child.exitCode, ms: 0 }
+    const start = performance.now()
+    const ended = once(this.child, 'exit')
+    this.child.kill(signal)
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), 5000)
+    await ended
+    clearTimeout(timer)
+    return { code: this.child.exitCode, ms: performance.now() - start }
+  }
+}
+
+export async function createWorld(): Promise<World> {
+  const client = await createNamespace()
+  try {
+    const server = await createNamespace({ within: client })
+    const addresses = { a: ['10.8.0.1/24', 'fd08::1/64'], b: [`${PROXY4}/24`, `${PROXY6}/64`] }
+    await connectNamespaces(client, server, { addresses })
+    // any address of these networks is the server's own
+    const routes = ['route add local 203.0.113.0/24 dev lo', 'route add local 2001:db8::/64 dev lo']
+    await server.ip([...routes, `address add ${DEST6}/128 dev lo nodad`])
+    const folder = await mkdtemp(join(tmpdir(), 'world-'))
+    return new World(client, server, await Agent.start(client), await Agent.start(server), folder)
+  } catch (error) {
+    await client.close()
+    throw error
+  }
+}
+
+/** Says that a test was not run, and why. */
+export function skip(t: { log(text: string): void; pass(): void }, reason: string): void {
+  t.log(`skipped: ${reason}`)
+  t.pass()
+}
+
+/** Polls a state, which may take its time to be told; rejects when it has not come within `timeoutMs`. */
+export async function until(
+  state: () => boolean | Promise<boolean>,
+  what: string | (() => string),
+  timeoutMs = 5000,
+): Promise<number> {
+  const start = performance.now()
+  while (!(await state())) {
+    if (performance.now() - start > timeoutMs)
+      throw new Error(`${typeof what === 'string' ? what : what()} did not come within ${timeoutMs} ms`)
+    await delay(5)
+  }
+  return performance.now() - start
+}
+
+/** What a gateway holds that must be back where it was when its flows are over. */
+export const HELD = [
+  'pcbs',
+  'flow_slots',
+  'tcp_flows',
+  'dials_in_flight',
+  'open_descriptors',
+  'send_buffer_bytes',
+  'receive_buffer_bytes',
+] as const
+
+/** Polls until the gateway holds nothing of TCP any more. */
+export async function untilAtRest(gateway: GatewayProcess, timeoutMs = 8000): Promise<void> {
+  let seen: Record<string, number> = {}
+  const held = async () => {
+    const { counters } = await gateway.status()
+    seen = Object.fromEntries(HELD.map(name => [name, counters[name]!]))
+    const base = 1 + (counters.udp_flows ?? 0) * 2
+    return HELD.every(name => (name === 'open_descriptors' ? seen[name]! <= base : seen[name] === 0))
+  }
+  await until(held, () => `a gateway at rest: ${JSON.stringify(seen)}`, timeoutMs)
+}
