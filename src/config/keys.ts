@@ -176,7 +176,7 @@ export const KEYS: readonly Key[] = [
     format: integer(1, 65_536),
     unit: 'count',
     value: 'N',
-    meaning: 'live flows; more are refused',
+    meaning: 'live TCP flows; more must wait',
   },
   {
     path: 'limits.dials',
