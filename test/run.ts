@@ -17,8 +17,9 @@ const ava = 'node_modules/ava/entrypoints/cli.mjs'
 
 /** Folders of test/ whose files use the machine: processes, namespaces, devices, clocks. */
 const MACHINE = ['commands', 'demo', 'integration', 'library', 'native']
-/** Tests of minutes are `NAME.long.test.ts`. */
-const LONG = '.long.test.js'
+/** `make test-long`: the same tests with more to do. */
+const LONG_FILES = ['integration/bulk.test.js', 'integration/load.test.js']
+const LONG_ENVIRONMENT = { TEST_BULK_BYTES: '1000000000', TEST_SHORT_CONNECTIONS: '100000' }
 
 interface Pass {
   readonly title: string
@@ -32,10 +33,12 @@ interface Sum {
   failed: number
 }
 
-function listPasses(wantsLong: boolean): Pass[] {
+const wantsLong = process.argv.includes('--long')
+
+function listPasses(): Pass[] {
   const folder = join(root, 'dist/test')
   const all = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter(file => file.endsWith('.test.js') && file.endsWith(LONG) === wantsLong)
+    .filter(file => (wantsLong ? LONG_FILES.includes(file) : file.endsWith('.test.js')))
     .sort()
   const path = (file: string) => relative(root, join(folder, file))
   const usesMachine = (file: string) => MACHINE.some(name => file.startsWith(`${name}/`))
@@ -44,7 +47,7 @@ function listPasses(wantsLong: boolean): Pass[] {
     { title: 'units', files: all.filter(file => !usesMachine(file)).map(path) },
     { title: 'on this machine', files: machine, concurrency: 1 },
   ]
-  const isRoot = process.getuid?.() === 0
+  const isRoot = process.getuid?.() === 0 && !wantsLong
   if (isRoot) passes.push({ title: 'as an unprivileged user', files: machine, concurrency: 1, isUnprivileged: true })
   return passes.filter(({ files }) => files.length > 0)
 }
@@ -54,6 +57,7 @@ const ELSEWHERE = 'mount --make-rprivate / && mount --bind "$1" /srv && cd /srv 
 
 function argvOf({ files, concurrency, isUnprivileged }: Pass): [string, ...string[]] {
   const args = [ava, ...(concurrency === undefined ? [] : ['--concurrency', String(concurrency)]), ...files]
+  if (wantsLong) args.splice(1, 0, '--timeout=10m')
   if (!isUnprivileged) return [process.execPath, ...args]
   return ['unshare', '-m', 'sh', '-c', ELSEWHERE, 'sh', root, ...rootlessArgv(process.execPath, args)]
 }
@@ -100,6 +104,7 @@ function isForbiddenSkip(line: string): boolean {
 }
 
 const sum: Sum = { passed: 0, failed: 0 }
-for (const pass of listPasses(process.argv.includes('--long'))) await runPass(pass, sum)
+if (wantsLong) Object.assign(process.env, LONG_ENVIRONMENT)
+for (const pass of listPasses()) await runPass(pass, sum)
 console.log(`\n${sum.passed} passed, ${sum.failed} failed`)
 process.exit(sum.failed === 0 && sum.passed > 0 ? 0 : 1)

@@ -93,6 +93,38 @@ test.serial('poller: a closed socket calls nobody, and its number is given anew'
   t.is(addon.openDescriptors(), 0)
 })
 
+/** An idle UDP socket can be written to at once, so all that are added in one turn are ready in the next batch. */
+test.serial('poller: a token given back within a batch gets no new owner in that batch', async t => {
+  const { poller, turns } = open(t)
+  const peer = await udpEnd(t)
+  const to = { address: LOOPBACK, port: peer.port }
+  const old: Socket[] = []
+  const fresh: Socket[] = []
+  const calls: { turn: number }[] = []
+  let replacedIn = -1
+  const replaceOthers = (me: Socket) => {
+    if (replacedIn >= 0) return
+    replacedIn = turns()
+    for (const socket of old) if (socket !== me) socket.close()
+    const newcomer = { onReady: () => calls.push({ turn: turns() }) }
+    for (let count = 1; count < old.length; count++) {
+      fresh.push(Socket.connectUdp(poller, to, NO_BINDING, newcomer))
+    }
+  }
+  t.teardown(() => {
+    for (const socket of [...old, ...fresh]) socket.close()
+  })
+  for (let at = 0; at < 8; at++) {
+    old.push(Socket.connectUdp(poller, to, NO_BINDING, { onReady: () => replaceOthers(old[at]!) }))
+  }
+  await until(() => calls.length >= 7, 'events of the new sockets')
+  t.deepEqual(
+    calls.filter(({ turn }) => turn === replacedIn),
+    [],
+    'an event of a closed socket reached another',
+  )
+})
+
 test.serial('socket: connect to a closed port: SO_ERROR is taken once', async t => {
   const { poller } = open(t)
   const { socket, seen } = connect(t, poller, await closedPort())

@@ -1,0 +1,67 @@
+import test from 'ava'
+import { ConfigError } from '../src/errors.ts'
+import { completeOptions, DEFAULTS, type GatewayInput } from '../src/options.ts'
+
+const PROXY = { host: '192.0.2.1', port: 1080 }
+
+test('options: the proxy alone is enough; all else is as DEFAULTS says, and frozen', t => {
+  const options = completeOptions({ proxy: PROXY })
+  t.deepEqual(options, { ...DEFAULTS, proxy: PROXY })
+  t.true(Object.isFrozen(options) && Object.values(options).every(section => Object.isFrozen(section)))
+})
+
+test('options: what is given replaces its default, and nothing beside it', t => {
+  const input: GatewayInput = {
+    proxy: PROXY,
+    tun: { name: 'tg7', fd: 5, offload: 'off' },
+    tcp: { keepAliveMs: 0 },
+    icmp: { echo: 'reply' },
+  }
+  t.deepEqual(completeOptions(input), {
+    ...DEFAULTS,
+    proxy: PROXY,
+    tun: { ...DEFAULTS.tun, name: 'tg7', fd: 5, offload: 'off' },
+    tcp: { ...DEFAULTS.tcp, keepAliveMs: 0 },
+    icmp: { echo: 'reply' },
+  })
+})
+
+test('options: undefined counts as not given, for a field and for a section', t => {
+  const input = { proxy: PROXY, tun: { name: undefined, mtu: undefined, pid: undefined }, tcp: undefined }
+  t.deepEqual(completeOptions(input as unknown as GatewayInput), { ...DEFAULTS, proxy: PROXY })
+})
+
+test('options: a log is no section', t => {
+  const input: GatewayInput & { log: object } = { proxy: PROXY, log: {} }
+  t.deepEqual(completeOptions(input), { ...DEFAULTS, proxy: PROXY })
+})
+
+for (const port of [1, 65_535])
+  test(`options: proxy.port ${port} is allowed`, t => {
+    t.is(completeOptions({ proxy: { ...PROXY, port } }).proxy.port, port)
+  })
+
+const refused: readonly [string, object, RegExp][] = [
+  ['an unknown section', { proxy: PROXY, tcpp: {} }, /^tcpp: .*allowed: tun, bind, tcp, udp, limits, icmp$/],
+  ['an unknown field', { proxy: PROXY, tcp: { idleTimeout: 1 } }, /^tcp\.idleTimeout: found 1, .*idleTimeoutMs/],
+  ['text for a number', { proxy: PROXY, tun: { mtu: '1500' } }, /^tun\.mtu: found 1500, allowed: a whole number/],
+  ['a number for text', { proxy: PROXY, tun: { name: 3 } }, /^tun\.name: found 3, allowed: text$/],
+  ['a negative number', { proxy: PROXY, limits: { flows: -1 } }, /^limits\.flows: found -1, /],
+  ['a broken number', { proxy: PROXY, udp: { idleTimeoutMs: 0.5 } }, /^udp\.idleTimeoutMs: found 0\.5, /],
+  ['no number', { proxy: PROXY, bind: { mark: Number.NaN } }, /^bind\.mark: found NaN, /],
+  ['text for a descriptor', { proxy: PROXY, tun: { fd: '3' } }, /^tun\.fd: found 3, allowed: a whole number/],
+  ['another word for offload', { proxy: PROXY, tun: { offload: 'maybe' } }, /^tun\.offload: found maybe, .*auto, off$/],
+  ['another word for echo', { proxy: PROXY, icmp: { echo: 'auto' } }, /^icmp\.echo: found auto, allowed: off, reply$/],
+  ['true for a word', { proxy: PROXY, tun: { offload: true } }, /^tun\.offload: found true, allowed: /],
+  ['no proxy', {}, /^proxy\.host: found undefined, /],
+  ['a proxy without a host', { proxy: { host: '', port: 1080 } }, /^proxy\.host: /],
+  ['port 0', { proxy: { ...PROXY, port: 0 } }, /^proxy\.port: found 0, allowed: 1 to 65535$/],
+  ['port 65536', { proxy: { ...PROXY, port: 65_536 } }, /^proxy\.port: found 65536, /],
+  ['a port as text', { proxy: { ...PROXY, port: '1080' } }, /^proxy\.port: found 1080, /],
+]
+
+for (const [what, input, message] of refused)
+  test(`options: ${what} is a ConfigError that names the place`, t => {
+    const error = t.throws(() => completeOptions(input as GatewayInput), { instanceOf: ConfigError, message })
+    t.is(error?.code, 'CONFIG_VALUE')
+  })
