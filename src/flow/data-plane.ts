@@ -10,6 +10,7 @@ import type { Tun } from '../tun/tun.ts'
 import type { DialError, Dialer } from '../upstream/dialer.ts'
 import { DialLimits } from './limits.ts'
 import { TcpFlow, type TcpHost } from './tcp-flow.ts'
+import type { TcpRelay } from './tcp-relay.ts'
 import { type UdpCounters, UdpFlow, type UdpHost } from './udp-flow.ts'
 
 export interface PlaneLog {
@@ -52,7 +53,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
   readonly #udp = new Map<number, UdpFlow>()
   readonly #dials: DialLimits
   readonly #counters = { tcp_flows: 0, tcp_refused: 0, dial_limit: 0, to_upstream_itself: 0, packets_lost: 0 }
-  #resumable: (TcpFlow | UdpFlow)[] = []
+  #resumable: (TcpRelay | UdpFlow)[] = []
   #resumeScheduled = false
   #ticker: NodeJS.Timeout | undefined
   readonly #sweeper: NodeJS.Timeout
@@ -132,22 +133,18 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
     if (this.stack.words[this.stack.abi.egress / 4]! > 1024) this.flush()
   }
 
-  later(flow: TcpFlow | UdpFlow): void {
-    this.#resumable.push(flow)
+  later(waiting: TcpRelay | UdpFlow): void {
+    this.#resumable.push(waiting)
     if (this.#resumeScheduled) return
     this.#resumeScheduled = true
     setImmediate(() => this.#guarded(() => this.#resume()))
   }
 
-  laterUdp(flow: UdpFlow): void {
-    this.later(flow)
-  }
-
   #resume(): void {
     this.#resumeScheduled = false
-    const flows = this.#resumable
+    const resumable = this.#resumable
     this.#resumable = []
-    for (const flow of flows) flow.resume()
+    for (const waiting of resumable) waiting.resume()
     this.endTurn()
   }
 

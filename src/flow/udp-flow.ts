@@ -28,7 +28,8 @@ export interface UdpHost {
   readonly now: number
   readonly udpCounters: UdpCounters
   flush(): void
-  laterUdp(flow: UdpFlow): void
+  /** Calls `resume` in a later turn. */
+  later(flow: UdpFlow): void
   associationRefused(error: DialError): void
   /** Counts one more dial in flight for this client; false at the bound. */
   mayDial(client: Uint8Array): boolean
@@ -262,7 +263,7 @@ export class UdpFlow implements AssociationListener {
     const { abi, words } = this.#host.stack
     for (let reads = 0; this.#ready && !this.#closed; reads++) {
       if (reads === READS_A_TURN) {
-        if (!this.#waiting) this.#host.laterUdp(this)
+        if (!this.#waiting) this.#host.later(this)
         this.#waiting = true
         return
       }
