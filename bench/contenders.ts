@@ -63,11 +63,13 @@ export function listContenders(options: BenchOptions, cli: string): Contender[] 
     all.push({ name, way, mtu, udp: way !== 'redirect' })
     commands.push(make)
   }
+  // the crowd alone is as many flows as the default limit
+  const base = `--proxy socks5://${PROXY_HOST}:${PROXY_PORT} --limits-flows ${2 * options.crowd}`
   const tungate = (name: string, mtu: number, flags: string) =>
     add(name, 'tun', mtu, (index, folder) => [
       process.execPath,
       cli,
-      ...words(`run --tun bench${index} --proxy socks5://${PROXY_HOST}:${PROXY_PORT} --mtu ${mtu}`),
+      ...words(`run --tun bench${index} ${base} --mtu ${mtu}`),
       ...fillCommand(flags, folder, values(index, mtu)),
     ])
   tungate('tungate', options.mtu, '')
