@@ -19,6 +19,8 @@ const ava = 'node_modules/ava/entrypoints/cli.mjs'
 const MACHINE = ['commands', 'demo', 'integration', 'library', 'native']
 /** `make test-long`: the same tests with more to do. */
 const LONG_FILES = ['integration/bulk.test.js', 'integration/load.test.js']
+/** What differs for another user is the rights, not the amount. */
+const UNPRIVILEGED_ENVIRONMENT = { HOME: '/tmp', TEST_BULK_BYTES: '20000000', TEST_SHORT_CONNECTIONS: '1000' }
 const LONG_ENVIRONMENT = { TEST_BULK_BYTES: '1000000000', TEST_SHORT_CONNECTIONS: '100000' }
 
 interface Pass {
@@ -72,8 +74,8 @@ const NEEDS_ROOT = /only root/
 async function runPass(pass: Pass, sum: Sum): Promise<void> {
   console.log(`\n${pass.title}: ${pass.files.length} files`)
   const [file, ...args] = argvOf(pass)
-  const home = pass.isUnprivileged ? { HOME: '/tmp' } : {}
-  const child = spawn(file, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...home } })
+  const other = pass.isUnprivileged ? UNPRIVILEGED_ENVIRONMENT : {}
+  const child = spawn(file, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...other } })
   const ended = new Promise<number>(resolve => {
     child.on('error', error => {
       console.log(error.message)

@@ -87,7 +87,7 @@ test('package: the tarball has what is needed to run, and nothing else', async t
   ])
     t.true(files.includes(needed), needed)
   // npm adds these by itself wherever they are.
-  const usual = /^(README|LICENSE|CHANGELOG|package\.json)/
+  const usual = /^(README|LICENSE|CHANGELOG|ARCHITECTURE|package\.json)/
   const places = /^(dist\/src|config|docs)\/|^(wasm\/lwip\.wasm|wasm\/NOTICE\.lwip|native\/tungate\.node)$/
   t.deepEqual(
     files.filter(file => !places.test(file) && !usual.test(file)),
