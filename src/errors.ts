@@ -28,6 +28,3 @@ export class SystemError extends GatewayError {
     this.errno = errno
   }
 }
-
-/** The upstream proxy, or the way to it, failed or said no. One flow ends; the gateway goes on. */
-export class UpstreamError extends GatewayError {}

@@ -15,7 +15,7 @@ import { Stack } from './stack/stack.ts'
 import { LinuxTun, openTun } from './tun/linux.ts'
 import { Socks5Dialer } from './upstream/socks5.ts'
 
-export { ConfigError, GatewayError, SystemError, UpstreamError } from './errors.ts'
+export { ConfigError, GatewayError, SystemError } from './errors.ts'
 export type { FlowView, Gateway, GatewayInput, GatewayOptions, ProxyOptions } from './options.ts'
 export { DEFAULTS } from './options.ts'
 
