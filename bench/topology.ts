@@ -209,5 +209,5 @@ export async function firstLine(child: ChildProcess, timeoutMs: number): Promise
 }
 
 export function kernelRelease(): string {
-  return readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim()
+  return readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim().replace(/-.*/, '')
 }
