@@ -26,6 +26,9 @@ export interface GatewayLog extends PlaneLog {
 
 const silent: GatewayLog = { debugEnabled: false, error() {}, warn() {}, info() {}, debug() {} }
 
+/** Endpoints of one batch of packets, which wait for older ones to give way. */
+const ENDPOINT_HEADROOM = 64
+
 /** More stacks than this in a minute, and something is wrong that a new one does not mend. */
 const MAX_RESTARTS_A_MINUTE = 10
 
@@ -104,7 +107,7 @@ class TunGateway extends EventEmitter implements Gateway {
       vnetHdr: tunInfo.vnetHdr,
       echo: options.icmp.echo === 'reply',
       maxFlows: options.limits.flows,
-      maxEndpoints: options.udp.maxAssociations + stackHeadroom,
+      maxEndpoints: options.udp.maxAssociations + ENDPOINT_HEADROOM,
       keepAliveMs: options.tcp.keepAliveMs,
     })
     const onFailure = (error: unknown) => this.#onFailure(running, error)
@@ -179,6 +182,3 @@ class TunGateway extends EventEmitter implements Gateway {
     this.#log.info('gateway stopped', { tun: this.#tun.name })
   }
 }
-
-/** Endpoints of a batch that wait for an older one to give way. */
-const stackHeadroom = 64

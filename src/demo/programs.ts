@@ -11,8 +11,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   getent: 'libc-bin',
 }
 
-export function isOnPath(program: string): boolean {
-  const folders = (process.env.PATH ?? '').split(':')
+/** `further`: folders to look into beside those of PATH. */
+export function isOnPath(program: string, further: readonly string[] = []): boolean {
+  const folders = [...(process.env.PATH ?? '').split(':'), ...further]
   return folders.some(folder => {
     try {
       accessSync(join(folder, program), constants.X_OK)

@@ -132,12 +132,10 @@ export class TcpRelay implements Watcher {
     const { abi, words, exports } = this.#host.stack
     const pieces = exports.tg_tcp_reserve(this.#id)
     if (pieces === 0) return false
-    const got = this.#socket.poller.io.readv(this.#socket.fd, abi.iovecs, pieces)
     let room = 0
     for (let piece = 0; piece < pieces; piece++) room += words[abi.iovecs / 4 + 2 * piece + 1]!
-    exports.tg_tcp_commit(this.#id, Math.max(got, 0))
+    const got = this.#readInto(pieces)
     if (got > 0) {
-      this.bytesDown += got
       if (got < room && !this.#hungUp) this.#readable = false
       return true
     }
@@ -145,6 +143,15 @@ export class TcpRelay implements Watcher {
     if (got === 0) this.#finishUpstream()
     else if (got !== EAGAIN) this.#broken(got)
     return true
+  }
+
+  /** Reads into the `pieces` that were reserved: bytes, 0 at end of stream, or a negative errno. */
+  #readInto(pieces: number): number {
+    const { abi, exports } = this.#host.stack
+    const got = this.#socket.poller.io.readv(this.#socket.fd, abi.iovecs, pieces)
+    exports.tg_tcp_commit(this.#id, Math.max(got, 0))
+    this.bytesDown += Math.max(got, 0)
+    return got
   }
 
   #finishUpstream(): void {
@@ -211,14 +218,9 @@ export class TcpRelay implements Watcher {
   }
 
   #drainBroken(): void {
-    const { abi, exports } = this.#host.stack
     while (this.clientOpen && !this.upstreamFinished) {
-      const pieces = exports.tg_tcp_reserve(this.#id)
-      if (pieces === 0) return
-      const got = this.#socket.poller.io.readv(this.#socket.fd, abi.iovecs, pieces)
-      exports.tg_tcp_commit(this.#id, Math.max(got, 0))
-      if (got <= 0) return
-      this.bytesDown += got
+      const pieces = this.#host.stack.exports.tg_tcp_reserve(this.#id)
+      if (pieces === 0 || this.#readInto(pieces) <= 0) return
     }
   }
 

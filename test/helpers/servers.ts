@@ -5,12 +5,12 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, constants } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Namespace, runToEnd } from '../../src/demo/namespace.ts'
+import { isOnPath } from '../../src/demo/programs.ts'
 
 /** Where a server runs; undefined is the machine itself, where only loopback addresses may be used. */
 export type Place = Namespace | undefined
@@ -36,15 +36,7 @@ const TCP_LISTEN = '0A'
 
 /** Whether a program is on PATH or in the folders of system programs. */
 export function isInstalled(program: string): boolean {
-  const folders = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`.split(':')
-  return folders.some(folder => {
-    try {
-      accessSync(join(folder, program), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
+  return isOnPath(program, ['/usr/sbin', '/sbin'])
 }
 
 /** Starts a program that stays in the foreground, and waits until something listens on `port` (TCP) in its place. */

@@ -1,6 +1,16 @@
 import { once } from 'node:events'
 import test from 'ava'
-import { createWorld, DEST4, DEST6, type GatewayProcess, NOWHERE4, until, untilAtRest, type World } from './world.ts'
+import {
+  createWorld,
+  DEST4,
+  DEST6,
+  endsWithFile,
+  type GatewayProcess,
+  NOWHERE4,
+  until,
+  untilAtRest,
+  type World,
+} from './world.ts'
 
 let world: World
 let gateway: GatewayProcess
@@ -34,13 +44,7 @@ test.before(async () => {
   await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
   gateway = await world.gateway()
 })
-test.after.always(async () => {
-  await gateway?.stop()
-  await world?.close()
-})
-test.afterEach.always(async t => {
-  if (!t.passed) t.log(gateway.text.slice(-2000))
-})
+endsWithFile(() => ({ world, gateway }))
 
 for (const { reply, v4, v6 } of REPLIES)
   for (const [dest, errno] of [

@@ -1,5 +1,14 @@
 import test from 'ava'
-import { createWorld, DEST4, DEST6, type GatewayProcess, until, untilAtRest, type World } from './world.ts'
+import {
+  createWorld,
+  DEST4,
+  DEST6,
+  endsWithFile,
+  type GatewayProcess,
+  until,
+  untilAtRest,
+  type World,
+} from './world.ts'
 
 let world: World
 let gateway: GatewayProcess
@@ -14,13 +23,7 @@ test.before(async () => {
   await world.far.call('listen', 'hold', '0.0.0.0', 7003, 'hold')
   gateway = await world.gateway()
 })
-test.after.always(async () => {
-  await gateway?.stop()
-  await world?.close()
-})
-test.afterEach.always(async t => {
-  if (!t.passed) t.log(gateway.text.slice(-2000))
-})
+endsWithFile(() => ({ world, gateway }))
 
 for (const dest of [DEST4, DEST6])
   test.serial(`tcp: echo by way of the embedded proxy (${dest})`, async t => {

@@ -1,6 +1,17 @@
 import test from 'ava'
 import { isInstalled, startDante, startMicrosocks } from '../helpers/servers.ts'
-import { createWorld, DEST4, DEST6, type GatewayProcess, NOWHERE4, PROXY4, skip, until, type World } from './world.ts'
+import {
+  createWorld,
+  DEST4,
+  DEST6,
+  endsWithFile,
+  type GatewayProcess,
+  NOWHERE4,
+  PROXY4,
+  skip,
+  until,
+  type World,
+} from './world.ts'
 
 let world: World
 let gateway: GatewayProcess
@@ -12,13 +23,7 @@ test.before(async () => {
   await world.far.call('startUdpEchoes', [DEST4, DEST6], 7)
   gateway = await world.gateway()
 })
-test.after.always(async () => {
-  await gateway?.stop()
-  await world?.close()
-})
-test.afterEach.always(async t => {
-  if (!t.passed) t.log(gateway.text.slice(-2000))
-})
+endsWithFile(() => ({ world, gateway }))
 
 async function client(t: { teardown(fn: () => unknown): void }, dest = DEST4) {
   const { id, port } = await world.near.call('openUdp', dest.includes(':') ? '::' : '0.0.0.0')

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import test from 'ava'
 import { readStatus, type StatusDocument } from '../../src/status.ts'
 import { connectNamespaces, createNamespace, type Namespace } from '../helpers/namespaces.ts'
 import { Agent } from './agent.ts'
@@ -217,4 +218,16 @@ export async function untilAtRest(gateway: GatewayProcess, timeoutMs = 8000): Pr
     return HELD.every(name => (name === 'open_descriptors' ? seen[name]! <= base : seen[name] === 0))
   }
   await until(held, () => `a gateway at rest: ${JSON.stringify(seen)}`, timeoutMs)
+}
+
+/** For a file whose tests share a world and a gateway: both end with it, and a test that fails shows what the gateway said. */
+export function endsWithFile(shared: () => { world: World | undefined; gateway: GatewayProcess | undefined }): void {
+  test.after.always(async () => {
+    const { world, gateway } = shared()
+    await gateway?.stop()
+    await world?.close()
+  })
+  test.afterEach.always(async t => {
+    if (!t.passed) t.log(shared().gateway?.text.slice(-2000))
+  })
 }

@@ -30,7 +30,6 @@ static const struct {
   {"stateHeld", TG_HELD},
   {"stateOpening", TG_OPENING},
   {"stateOpen", TG_OPEN},
-  {"stateGone", TG_GONE},
 
   {"eventSyn", TG_EV_SYN},
   {"eventOpen", TG_EV_OPEN},
@@ -61,7 +60,6 @@ static const struct {
   {"flowClient", FLOW(client)},
   {"flowDest", FLOW(dest)},
   {"flowRxBytes", FLOW(rx_bytes)},
-  {"flowTxBytes", FLOW(tx_bytes)},
   {"flowError", FLOW(error)},
   {"eventBits", TABLE(&tg_event_bits)},
 

@@ -21,18 +21,17 @@ static void drop(struct pbuf *p, double *counter)
 }
 #define DROP(p, reason) do { drop(p, &tg_counters.reason); return; } while (0)
 
-static void current(const struct pbuf *p, u32_t header)
+static void current(u32_t header)
 {
   ip_data.current_netif = ip_data.current_input_netif = &tg_netif;
   ip_data.current_ip_header_tot_len = (u16_t)header;
   ip_data.current_ip4_header = NULL;
   ip_data.current_ip6_header = NULL;
-  (void)p;
 }
 
 static void transport(struct pbuf *p, u32_t protocol, u32_t header, int vouched)
 {
-  current(p, header);
+  current(header);
   pbuf_remove_header(p, header);
   if (protocol == IP_PROTO_TCP) tg_tcp_packet(p, vouched);
   else tg_udp_packet(p, vouched);
