@@ -1,11 +1,8 @@
 import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
-import { Poller } from '../../src/io/poller.ts'
-import { Socks5Dialer } from '../../src/upstream/socks5.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
-
-const MEMORY = 65_536
+import { open } from './rig.ts'
 
 /** An association with a proxy that says where its relay is and then does `last`. */
 async function associate(t: ExecutionContext, behindReply: readonly number[], last: readonly Step[]) {
@@ -13,21 +10,7 @@ async function associate(t: ExecutionContext, behindReply: readonly number[], la
   const reply = [5, 0, 0, 1, 127, 0, 0, 1, relay.port >> 8, relay.port & 255, ...behindReply]
   const bad = await startBadSocks([{ expect: 3 }, { send: [5, 0] }, { expect: 10 }, { send: reply }, ...last])
   t.teardown(() => bad.close())
-  const memory = new ArrayBuffer(MEMORY)
-  const failures: unknown[] = []
-  const poller = new Poller(
-    memory,
-    () => {},
-    error => failures.push(error),
-  )
-  t.teardown(() => {
-    poller.close()
-    if (failures.length > 0) throw failures[0]
-  })
-  const arena = { bytes: new Uint8Array(memory), words: new Uint32Array(memory), scratch: 4096, scratchBytes: 4096 }
-  const proxy = { host: '127.0.0.1', port: bad.port }
-  const silent = { info() {}, warn() {} }
-  const dialer = new Socks5Dialer(poller, arena, proxy, { interface: '', mark: 0 }, silent)
+  const { dialer } = open(t, bad.port)
   const heard: string[] = []
   const association = dialer.associate({
     onAssociated: () => heard.push('associated'),

@@ -1,0 +1,78 @@
+/** A dialer on a poller and a memory of its own, for the tests of the SOCKS5 upstream. */
+import type { ExecutionContext } from 'ava'
+import { parseAddress } from '../../src/endpoint.ts'
+import { Poller } from '../../src/io/poller.ts'
+import type { ProxyOptions } from '../../src/options.ts'
+import type { Connected, DialError } from '../../src/upstream/dialer.ts'
+import { Socks5Dialer } from '../../src/upstream/socks5.ts'
+import type { Step } from '../helpers/bad-socks.ts'
+import { until } from '../helpers/sockets.ts'
+
+const MEMORY = 1 << 20
+export const SCRATCH = 4096
+export const DATA = 65_536
+
+export const silent = { info() {}, warn() {} }
+export const DEST = { address: parseAddress('203.0.113.7')!, port: 443 }
+export const DEST6 = { address: parseAddress('2001:db8::7')!, port: 443 }
+export const OK = [5, 0, 0, 1, 10, 0, 0, 1, 0x1f, 0x90]
+export const GREETED: readonly Step[] = [{ expect: 3 }, { send: [5, 0] }, { expect: 10 }]
+
+export function open(t: ExecutionContext, port: number, more: Partial<ProxyOptions> = {}, log = silent) {
+  const memory = new ArrayBuffer(MEMORY)
+  const bytes = new Uint8Array(memory)
+  const words = new Uint32Array(memory)
+  const failures: unknown[] = []
+  const poller = new Poller(
+    memory,
+    () => {},
+    error => failures.push(error),
+  )
+  const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4096 }
+  const options = { host: '127.0.0.1', port, ...more }
+  const dialer = new Socks5Dialer(poller, arena, options, { interface: '', mark: 0 }, log)
+  t.teardown(() => {
+    poller.close()
+    if (failures.length > 0) throw failures[0]
+  })
+  return { dialer, poller, bytes, words }
+}
+
+export type Rig = ReturnType<typeof open>
+export type Outcome = { connected?: Connected; error?: DialError; calls: number }
+
+export function dial(t: ExecutionContext, { dialer }: Rig, destination = DEST) {
+  const outcome: Outcome = { calls: 0 }
+  const started = dialer.connect(destination, {
+    onConnected(connected) {
+      outcome.calls++
+      outcome.connected = connected
+      connected.socket.handOver({ onReady() {} })
+      t.teardown(() => connected.socket.close())
+    },
+    onFailed(error) {
+      outcome.calls++
+      outcome.error = error
+    },
+  })
+  return { outcome, dial: started }
+}
+
+export async function outcomeOf(t: ExecutionContext, rig: Rig, destination = DEST): Promise<Outcome> {
+  const { outcome } = dial(t, rig, destination)
+  await until(() => outcome.calls > 0, 'an outcome')
+  t.is(outcome.calls, 1)
+  return outcome
+}
+
+/** Bytes that the upstream sent behind the handshake, `early` ones included. */
+export async function read(rig: Rig, { socket, early }: Connected, length: number): Promise<string> {
+  let text = Buffer.from(early ?? []).toString()
+  await until(() => {
+    rig.words.set([DATA, 1000], SCRATCH / 4)
+    const got = rig.poller.io.readv(socket.fd, SCRATCH, 1)
+    if (got > 0) text += Buffer.from(rig.bytes.slice(DATA, DATA + got)).toString()
+    return text.length >= length
+  }, 'the bytes')
+  return text
+}
