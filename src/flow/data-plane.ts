@@ -183,6 +183,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
       flow.sweep(this.#options.tcp.connectTimeoutMs)
       if (this.now - flow.usedAt >= this.#options.udp.idleTimeoutMs) this.#closeUdp(flow)
     }
+    if (this.#ticker === undefined && this.stack.exports.tg_tick(this.now) !== 0) this.#startTicking()
     this.#drain()
     this.flush()
   }

@@ -100,24 +100,13 @@ void tg_mtu_super(void)
 
 static u64_t fast_due, second_due;
 
-/*
- * lwIP gives LAST_ACK two TCP_MSL since the last segment, also while the client's window is closed on data before the
- * FIN. As long as anything is unacknowledged its retransmissions are the bound, and the host's half-close time-out.
- */
-static void keep_last_acks(void)
-{
-  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next)
-    if (pcb->state == LAST_ACK && (pcb->unacked != NULL || pcb->unsent != NULL)) pcb->tmr = tcp_ticks;
-}
-
 /* Runs the timers that are due. Returns 0 when nothing needs them any more, so that an idle host sleeps. */
 TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
 {
   tg_now_ms = (u64_t)now_ms;
   if (tg_now_ms >= fast_due) {
     fast_due = tg_now_ms + TCP_TMR_INTERVAL;
-    keep_last_acks();
-    tcp_tmr();
+    tg_pcbs_timers();
     tg_send_tick();
   }
   static int reassembling;
@@ -132,21 +121,12 @@ TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
     tg_fragment_seen = 0;
     reassembling = IP_REASS_MAXAGE + 2;
   }
-  return tcp_active_pcbs != NULL || tcp_tw_pcbs != NULL || reassembling > 0;
+  return tg_pcbs_busy() || reassembling > 0;
 }
 
 TG_EXPORT(tg_set_now) void tg_set_now(double now_ms)
 {
   tg_now_ms = (u64_t)now_ms;
-}
-
-/* PCBs that lwIP holds, TIME_WAIT included: for leak tests. */
-TG_EXPORT(tg_pcbs) u32_t tg_pcbs(void)
-{
-  u32_t count = 0;
-  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) count++;
-  for (struct tcp_pcb *pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) count++;
-  return count;
 }
 
 void tg_put_address(u8_t *to, const ip_addr_t *from)

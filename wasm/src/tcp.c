@@ -61,6 +61,7 @@ void tg_finish(struct tg_flow *flow)
 {
   if (!flow->finishing || flow->pcb == NULL || flow->pcb->unsent != NULL || tg_unwritten(flow)) return;
   flow->finishing = 0;
+  tg_pcb_wake(flow);
   if (tcp_shutdown(flow->pcb, 0, 1) == ERR_OK) tcp_output(flow->pcb);
 }
 
@@ -90,7 +91,7 @@ static void on_destroy(u8_t id, void *data)
   (void)id;
   struct tg_flow *flow = data;
   if (flow == NULL) return;
-  flow->pcb = NULL;
+  tg_pcb_lost(flow);
   tg_send_free(flow);
   gone(flow, TG_ERR_TIMEOUT);
   maybe_free(flow);
@@ -246,7 +247,7 @@ void tg_tcp_packet(struct pbuf *p, int vouched)
       p = copy;
     }
   }
-  tcp_input(p, &tg_netif);
+  tg_pcb_input(flow, p);
   if (flow != NULL && flow->pcb != NULL && flow->pcb->state == TIME_WAIT) gone(flow, TG_ERR_NONE);
 }
 
@@ -266,7 +267,7 @@ TG_EXPORT(tg_tcp_accept) void tg_tcp_accept(u32_t id)
   listener->local_port = (u16_t)flow->dest_port;
   opening = flow;
   tg_mtu_device(); /* the effective MSS is made here */
-  tcp_input(p, &tg_netif);
+  tg_pcb_input(flow, p);
   tg_mtu_super();
   opening = NULL;
   listener->local_port = 0;

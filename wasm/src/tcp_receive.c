@@ -159,6 +159,7 @@ TG_EXPORT(tg_tcp_consume) void tg_tcp_consume(u32_t id, u32_t bytes)
     if (flow->pcb != NULL) tcp_abort(flow->pcb);
     return;
   }
+  if (credit > 0) tg_pcb_wake(flow);
   while (credit > 0 && flow->pcb != NULL && flow->state == TG_OPEN) {
     u16_t part = (u16_t)LWIP_MIN(credit, 0xffff);
     tcp_recved(flow->pcb, part);

@@ -147,6 +147,7 @@ TG_EXPORT(tg_tcp_reserve) u32_t tg_tcp_reserve(u32_t id)
 
 static void write_out(struct tg_flow *flow)
 {
+  tg_pcb_wake(flow);
   for (struct tg_chunk *chunk = flow->tx_head; chunk != NULL && flow->pcb != NULL; chunk = chunk->next) {
     if (chunk->written == chunk->filled) continue;
     u16_t bytes = (u16_t)(chunk->filled - chunk->written);

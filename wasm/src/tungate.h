@@ -4,6 +4,7 @@
  *   slots.c     where the host lets packets land        guard.c     is it a packet? for whom?
  *   fragments.c reassembly, then back to the same path  tcp.c       SYN held, flow found, lwIP fed
  *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes
+ *   pcbs.c      lwIP's control blocks, in O(1)          isn.c       sequences that nobody guesses
  *   udp.c       datagrams, both ways                    icmp.c      truthful errors
  *   egress.c    packets to be written, as iovecs        events.c    what the host must look at
  *
@@ -79,8 +80,10 @@ struct tg_flow {
   struct pbuf *rx_head, *rx_tail;
   struct tg_chunk *tx_head, *tx_tail, *tx_reserved;
   u16_t peer_mss;
-  u8_t queued, released, tx_waiting, unlinked, finishing;
+  u8_t queued, released, tx_waiting, unlinked, finishing, listed;
   u32_t hash_next, free_next;
+  struct tg_flow *list_prev, *list_next; /* pcbs.c */
+  u64_t parked_ms;
 };
 
 extern struct tg_flow tg_flows[TG_MAX_FLOWS];
@@ -90,6 +93,14 @@ struct tg_flow *tg_flow_new(const u8_t *client, u32_t client_port, const u8_t *d
 void tg_flow_unlink(struct tg_flow *flow);
 void tg_flow_free(struct tg_flow *flow);
 u32_t tg_hash(const u8_t *address, u32_t port, u32_t seed);
+
+/* ---- pcbs.c ---- */
+enum tg_listed { TG_UNLISTED, TG_LIVE, TG_PARKED };
+void tg_pcb_wake(struct tg_flow *flow);
+void tg_pcb_lost(struct tg_flow *flow);
+void tg_pcb_input(struct tg_flow *flow, struct pbuf *p);
+void tg_pcbs_timers(void);
+int tg_pcbs_busy(void);
 
 /* ---- events.c ---- */
 void tg_event(struct tg_flow *flow, u32_t bits);

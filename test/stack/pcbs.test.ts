@@ -1,0 +1,68 @@
+import { Flag } from '../helpers/packets.ts'
+import { Client, pattern, stackTest } from './rig.ts'
+
+const FLOWS = 60
+
+stackTest('pcbs: open flows at rest need no timer, and one that sends gets it back', {}, (t, rig) => {
+  const clients = Array.from({ length: FLOWS }, (_, at) => new Client(rig, undefined, 10_000 + at).open())
+  rig.tick(200)
+  t.is(rig.stack.exports.tg_tick(rig.now), 0, 'all are parked')
+  t.is(rig.held().pcbs, FLOWS)
+  const sleeper = clients[FLOWS / 2]!
+  t.deepEqual(sleeper.data(Buffer.from('one segment, whose ACK is delayed')), [])
+  t.is(rig.stack.exports.tg_tick(rig.now), 1)
+  const acks = rig.tick(100)
+  t.is(acks.length, 1)
+  t.is(acks[0]!.tcp!.ack, sleeper.seq)
+  rig.tick(100)
+  t.is(rig.stack.exports.tg_tick(rig.now), 0)
+  for (const client of clients) client.close()
+})
+
+stackTest('pcbs: what was written to a flow at rest is sent again until it is acknowledged', {}, (t, rig) => {
+  const client = new Client(rig).open()
+  rig.tick(500)
+  t.is(rig.stack.exports.tg_tick(rig.now), 0)
+  const { out } = rig.write(client.id, pattern(100))
+  t.is(out.length, 1)
+  const again = rig.tick(5_000)
+  t.true(again.length >= 1, 'the retransmission')
+  t.is(again[0]!.tcp!.seq, out[0]!.tcp!.seq)
+  client.take(again.slice(0, 1))
+  t.deepEqual(rig.tick(5_000), [])
+  client.close()
+})
+
+stackTest('pcbs: keep-alive finds a client that is gone though no timer ran', { keepAliveMs: 5_000 }, (t, rig) => {
+  const gone = new Client(rig, undefined, 10_000).open()
+  const stays = new Client(rig, undefined, 10_001).open()
+  rig.tick(1_000)
+  t.is(rig.stack.exports.tg_tick(rig.now), 0)
+  rig.now += 60_000
+  t.is(rig.stack.exports.tg_tick(rig.now), 1, 'both are due')
+  const probes = rig.tick(100)
+  t.deepEqual(probes.map(({ tcp }) => tcp!.toPort).sort(), [10_000, 10_001])
+  stays.send(Flag.ack)
+  for (let round = 0; round < 40; round++) {
+    const asked = rig.tick(500)
+    if (asked.some(({ tcp }) => tcp!.toPort === stays.port)) stays.send(Flag.ack)
+  }
+  t.true(rig.has(gone.id, rig.stack.abi.eventGone))
+  t.false(rig.has(stays.id, rig.stack.abi.eventGone))
+  rig.tell('release', gone.id)
+  stays.close()
+})
+
+stackTest('pcbs: segments of many flows, out of turn, reach each its own', {}, (t, rig) => {
+  const clients = Array.from({ length: FLOWS }, (_, at) => new Client(rig, undefined, 10_000 + at).open())
+  for (let round = 0; round < 3; round++) {
+    for (let at = 0; at < FLOWS; at++) {
+      const client = clients[(at * 7) % FLOWS]!
+      client.data(Buffer.from(`${client.port}:${round};`))
+    }
+    if (round === 1) rig.tick(300)
+  }
+  for (const client of clients)
+    t.is(rig.received(client.id).toString(), [0, 1, 2].map(round => `${client.port}:${round};`).join(''))
+  for (const client of clients) client.close()
+})

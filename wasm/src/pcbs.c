@@ -1,0 +1,150 @@
+/*
+ * lwIP's control blocks, found in O(1). lwIP keeps them in one list, searches it for every segment and walks it with
+ * every timer. Here that list is empty but for the duration of a call: a segment is given to lwIP with its own flow's
+ * PCB as the only one, and the timers see only those that have something to wait for.
+ *
+ *   live    may have a timer running            parked  idle: nothing sent, held or promised; only keep-alive counts
+ *
+ * TIME_WAIT stays in lwIP's own list, which is short-lived and hidden from segments of other flows.
+ */
+#include "tungate.h"
+
+struct list {
+  struct tg_flow *head, *tail;
+};
+static struct list live, parked;
+
+static struct list *list_of(const struct tg_flow *flow)
+{
+  return flow->listed == TG_LIVE ? &live : &parked;
+}
+
+static void unlist(struct tg_flow *flow)
+{
+  if (flow->listed == TG_UNLISTED) return;
+  struct list *list = list_of(flow);
+  if (flow->list_prev != NULL) flow->list_prev->list_next = flow->list_next;
+  else list->head = flow->list_next;
+  if (flow->list_next != NULL) flow->list_next->list_prev = flow->list_prev;
+  else list->tail = flow->list_prev;
+  flow->list_prev = flow->list_next = NULL;
+  flow->listed = TG_UNLISTED;
+}
+
+static void enlist(struct tg_flow *flow, u8_t as)
+{
+  unlist(flow);
+  flow->listed = as;
+  struct list *list = list_of(flow);
+  flow->list_prev = list->tail;
+  if (list->tail != NULL) list->tail->list_next = flow;
+  else list->head = flow;
+  list->tail = flow;
+}
+
+/* Before anything is asked of the flow's PCB: it may need a timer afterwards. */
+void tg_pcb_wake(struct tg_flow *flow)
+{
+  if (flow->listed != TG_LIVE && flow->pcb != NULL && flow->pcb->state != TIME_WAIT) enlist(flow, TG_LIVE);
+}
+
+/* The PCB exists no more. */
+void tg_pcb_lost(struct tg_flow *flow)
+{
+  unlist(flow);
+  flow->pcb = NULL;
+}
+
+/* tcp_input() for a segment of this flow; `flow` is NULL when it belongs to none. */
+void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
+{
+  struct tcp_pcb *pcb = flow != NULL ? flow->pcb : NULL;
+  if (pcb != NULL && pcb->state == TIME_WAIT) {
+    tcp_input(p, &tg_netif);
+    return;
+  }
+  struct tcp_pcb *waiting = tcp_tw_pcbs;
+  tcp_tw_pcbs = NULL;
+  tcp_active_pcbs = pcb;
+  if (pcb != NULL) {
+    pcb->next = NULL;
+    tg_pcb_wake(flow);
+  }
+  tcp_input(p, &tg_netif);
+  tcp_active_pcbs = NULL;
+  if (tcp_tw_pcbs != NULL) tcp_tw_pcbs->next = waiting;
+  else tcp_tw_pcbs = waiting;
+  if (flow == NULL || flow->pcb == NULL) return;
+  if (flow->pcb->state == TIME_WAIT) unlist(flow);
+  else tg_pcb_wake(flow);
+}
+
+/* lwIP's slow timer sends the next probe when the last segment is older than this, in its ticks. */
+static u32_t keep_alive_ticks(void)
+{
+  return tg_config.keep_alive_ms / TCP_SLOW_INTERVAL;
+}
+
+static int idle(const struct tcp_pcb *pcb)
+{
+  if (tg_config.keep_alive_ms != 0 && tcp_ticks - pcb->tmr > keep_alive_ticks()) return 0;
+  return pcb->state != SYN_RCVD && pcb->state != LAST_ACK && pcb->unsent == NULL && pcb->unacked == NULL &&
+         pcb->ooseq == NULL && pcb->refused_data == NULL && pcb->keep_cnt_sent == 0 &&
+         (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND | TF_FIN)) == 0;
+}
+
+/*
+ * lwIP gives LAST_ACK two TCP_MSL since the last segment, also while the client's window is closed on data before the
+ * FIN. As long as anything is unacknowledged its retransmissions are the bound, and the host's half-close time-out.
+ */
+static void keep_last_ack(struct tcp_pcb *pcb)
+{
+  if (pcb->state == LAST_ACK && (pcb->unacked != NULL || pcb->unsent != NULL)) pcb->tmr = tcp_ticks;
+}
+
+/* All are parked with the same keep-alive time, so the first is due first; lwIP's clock stood still meanwhile. */
+static void wake_due(void)
+{
+  if (tg_config.keep_alive_ms == 0) return;
+  while (parked.head != NULL && tg_now_ms - parked.head->parked_ms >= tg_config.keep_alive_ms) {
+    struct tg_flow *flow = parked.head;
+    flow->pcb->tmr = tcp_ticks - keep_alive_ticks() - 1;
+    enlist(flow, TG_LIVE);
+  }
+}
+
+void tg_pcbs_timers(void)
+{
+  wake_due();
+  struct tcp_pcb **link = &tcp_active_pcbs;
+  for (struct tg_flow *flow = live.head; flow != NULL; flow = flow->list_next) {
+    keep_last_ack(flow->pcb);
+    *link = flow->pcb;
+    link = &flow->pcb->next;
+  }
+  *link = NULL;
+  tcp_tmr();
+  tcp_active_pcbs = NULL;
+  for (struct tg_flow *flow = live.head, *next; flow != NULL; flow = next) {
+    next = flow->list_next;
+    if (!idle(flow->pcb)) continue;
+    flow->parked_ms = tg_now_ms;
+    enlist(flow, TG_PARKED);
+  }
+}
+
+/* A timer of lwIP runs. */
+int tg_pcbs_busy(void)
+{
+  return live.head != NULL || tcp_tw_pcbs != NULL;
+}
+
+/* PCBs that lwIP holds, TIME_WAIT included: for leak tests. */
+TG_EXPORT(tg_pcbs) u32_t tg_pcbs(void)
+{
+  u32_t count = 0;
+  for (const struct tg_flow *flow = live.head; flow != NULL; flow = flow->list_next) count++;
+  for (const struct tg_flow *flow = parked.head; flow != NULL; flow = flow->list_next) count++;
+  for (const struct tcp_pcb *pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) count++;
+  return count;
+}
