@@ -121,6 +121,7 @@ static napi_value tun_open_function(napi_env env, napi_callback_info info) {
   napi_set_named_property(env, result, "fd", int_value(env, tun.fd));
   napi_set_named_property(env, result, "name", string_value(env, tun.name));
   napi_set_named_property(env, result, "vnetHdr", bool_value(env, tun.vnet_hdr));
+  napi_set_named_property(env, result, "uso", bool_value(env, tun.uso));
   napi_set_named_property(env, result, "created", bool_value(env, tun.created));
   napi_set_named_property(env, result, "mtu", int_value(env, tun.mtu));
   return result;

@@ -15,7 +15,7 @@
 #define EVENTS_MAX 1024
 /** A full batch is followed at once by as many more batches; the rest waits for the next turn of the loop. */
 #define BATCHES_PER_TURN 2
-#define ARGUMENTS_MAX 4
+#define ARGUMENTS_MAX 5
 
 struct io {
   struct environment *environment;
@@ -258,7 +258,11 @@ static napi_value read_packets(napi_env env, napi_callback_info info) { return m
 static napi_value write_packets(napi_env env, napi_callback_info info) { return move_batch(env, info, tun_write); }
 static napi_value read_stream(napi_env env, napi_callback_info info) { return move_stream(env, info, socket_read); }
 static napi_value write_stream(napi_env env, napi_callback_info info) { return move_stream(env, info, socket_write); }
-static napi_value recv_datagrams(napi_env env, napi_callback_info info) { return move_batch(env, info, socket_receive); }
+static napi_value recv_datagrams(napi_env env, napi_callback_info info) {
+  uint32_t a[5];
+  struct io *io = enter(env, info, a, 5);
+  return leave(env, io == NULL ? -EBADF : socket_receive(&io->memory, (int)a[0], a[1], a[2], a[3], a[4]));
+}
 static napi_value send_datagrams(napi_env env, napi_callback_info info) { return move_batch(env, info, socket_send); }
 
 static napi_value close_method(napi_env env, napi_callback_info info) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -10,8 +11,12 @@
 
 /** A burst of datagrams that waits for one turn of the event loop; the kernel grants net.core.[rw]mem_max at least. */
 #define UDP_BUFFER_BYTES (4 << 20)
-/** Length of a slot whose datagram did not fit. */
+/** Length of a datagram that did not fit its slot. */
 #define TOO_LONG UINT32_MAX
+/** linux/udp.h, UDP_MAX_SEGMENTS: datagrams in one send with UDP_SEGMENT. */
+#define SEGMENTS_MAX 64
+/** Bytes of one send with UDP_SEGMENT, below the largest UDP payload over IPv4. */
+#define SEGMENTED_BYTES_MAX 65000
 
 union socket_address {
   struct sockaddr any;
@@ -60,6 +65,7 @@ static int set_stream(int fd) {
 static int set_datagram(int fd) {
   set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF);
   set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF);
+  set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* a kernel without it gives datagrams one by one */
   return 0;
 }
 
@@ -133,52 +139,147 @@ int socket_write(const struct memory *memory, int fd, uint32_t iovecs, uint32_t 
   return bytes < 0 ? -errno : (int)bytes;
 }
 
-int socket_receive(const struct memory *memory, int fd, uint32_t slots, uint32_t count, uint32_t slot_bytes) {
+/** The size of the datagrams that the kernel has merged (UDP_GRO), or all of it. */
+static uint32_t segment_bytes(struct msghdr *message, uint32_t bytes) {
+  for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control != NULL; control = CMSG_NXTHDR(message, control)) {
+    if (control->cmsg_level != IPPROTO_UDP || control->cmsg_type != UDP_GRO) continue;
+    int size;
+    memcpy(&size, CMSG_DATA(control), sizeof size);
+    if (size > 0 && (uint32_t)size < bytes) return (uint32_t)size;
+  }
+  return bytes;
+}
+
+/** Rows of what one message brought. Returns how many, at most SEGMENTS_MAX. */
+static uint32_t split(struct mmsghdr *message, uint32_t offset, uint32_t *rows) {
+  uint32_t left = message->msg_len, count = 0;
+  uint32_t segment = segment_bytes(&message->msg_hdr, left);
+  if ((message->msg_hdr.msg_flags & MSG_TRUNC) != 0) left = segment = TOO_LONG;
+  do {
+    rows[0] = offset;
+    rows[1] = segment < left ? segment : left;
+    offset += rows[1];
+    left -= rows[1];
+    rows += 2;
+    count++;
+  } while (left > 0 && count < SEGMENTS_MAX);
+  return count;
+}
+
+int socket_receive(const struct memory *memory, int fd, uint32_t slots, uint32_t count, uint32_t slot_bytes,
+                   uint32_t found) {
   if (count > DATAGRAMS_MAX) count = DATAGRAMS_MAX;
-  uint32_t *rows = memory_table(memory, slots, count, 2);
-  if (rows == NULL) return -EFAULT;
-  struct iovec places[DATAGRAMS_MAX];
+  const uint32_t *places = memory_table(memory, slots, count, 2);
+  uint32_t *rows = memory_table(memory, found, count * SEGMENTS_MAX, 2);
+  if (places == NULL || rows == NULL) return -EFAULT;
+  struct iovec list[DATAGRAMS_MAX];
   struct mmsghdr messages[DATAGRAMS_MAX];
+  _Alignas(struct cmsghdr) uint8_t controls[DATAGRAMS_MAX][CMSG_SPACE(sizeof(int))];
   for (uint32_t at = 0; at < count; at++) {
-    void *place = memory_span(memory, rows[2 * at], slot_bytes);
+    void *place = memory_span(memory, places[2 * at], slot_bytes);
     if (place == NULL) return -EFAULT;
-    places[at] = (struct iovec){.iov_base = place, .iov_len = slot_bytes};
-    messages[at] = (struct mmsghdr){.msg_hdr = {.msg_iov = &places[at], .msg_iovlen = 1}};
+    list[at] = (struct iovec){.iov_base = place, .iov_len = slot_bytes};
+    messages[at].msg_hdr = (struct msghdr){
+        .msg_iov = &list[at], .msg_iovlen = 1, .msg_control = controls[at], .msg_controllen = sizeof controls[at]};
   }
   int taken = recvmmsg(fd, messages, count, MSG_DONTWAIT, NULL);
   if (taken < 0) return -errno;
-  for (int at = 0; at < taken; at++)
-    rows[2 * at + 1] = (messages[at].msg_hdr.msg_flags & MSG_TRUNC) != 0 ? TOO_LONG : messages[at].msg_len;
-  return taken;
+  uint32_t used = 0;
+  for (int at = 0; at < taken; at++) used += split(&messages[at], places[2 * at], rows + 2 * used);
+  return (int)used;
 }
 
-/** Gathers datagrams from row `first` on, as many as there is room for. Returns how many, or a negative errno. */
-static int gather(const struct memory *memory, const uint32_t *rows, uint32_t count, uint32_t iovecs,
-                  struct mmsghdr *messages, struct iovec *list) {
-  uint32_t used = 0;
-  uint32_t at = 0;
-  for (; at < count && at < DATAGRAMS_MAX; at++) {
-    int parts = memory_message(memory, rows + 3 * at, iovecs, list + used, IOVECS_MAX - used);
+/** Datagrams for one sendmmsg(). Neighbours of one size travel as one message, which the kernel cuts (UDP_SEGMENT). */
+struct batch {
+  struct mmsghdr messages[DATAGRAMS_MAX];
+  struct {
+    uint32_t datagrams, bytes, segment;
+    bool full;
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(uint16_t))];
+  } runs[DATAGRAMS_MAX];
+  struct iovec list[IOVECS_MAX];
+  uint32_t count, iovecs;
+};
+
+static uint32_t total(const struct iovec *list, int count) {
+  size_t bytes = 0;
+  for (int at = 0; at < count; at++) bytes += list[at].iov_len;
+  return bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
+}
+
+/** The next `parts` iovecs join the last message, if they may: all of one size but the last, which may be shorter. */
+static bool join(struct batch *batch, uint32_t parts, uint32_t bytes) {
+  if (batch->count == 0) return false;
+  uint32_t last = batch->count - 1;
+  uint32_t segment = batch->runs[last].segment;
+  if (batch->runs[last].full || bytes > segment || bytes == 0 || batch->runs[last].bytes + bytes > SEGMENTED_BYTES_MAX)
+    return false;
+  batch->runs[last].full = bytes < segment || batch->runs[last].datagrams + 1 == SEGMENTS_MAX;
+  batch->runs[last].datagrams++;
+  batch->runs[last].bytes += bytes;
+  batch->messages[last].msg_hdr.msg_iovlen += parts;
+  return true;
+}
+
+static void name_segments(struct batch *batch) {
+  for (uint32_t at = 0; at < batch->count; at++) {
+    if (batch->runs[at].datagrams == 1) continue;
+    struct msghdr *message = &batch->messages[at].msg_hdr;
+    message->msg_control = batch->runs[at].control;
+    message->msg_controllen = sizeof batch->runs[at].control;
+    struct cmsghdr *control = CMSG_FIRSTHDR(message);
+    *control = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof(uint16_t)), .cmsg_level = IPPROTO_UDP, .cmsg_type = UDP_SEGMENT};
+    uint16_t segment = (uint16_t)batch->runs[at].segment;
+    memcpy(CMSG_DATA(control), &segment, sizeof segment);
+  }
+}
+
+/** Gathers datagrams from the first row on, as many as there is room for. Returns 0 or a negative errno. */
+static int gather(const struct memory *memory, const uint32_t *rows, uint32_t count, uint32_t iovecs, bool segment,
+                  struct batch *batch) {
+  batch->count = batch->iovecs = 0;
+  for (uint32_t at = 0; at < count; at++) {
+    struct iovec *list = batch->list + batch->iovecs;
+    int parts = memory_message(memory, rows + 3 * at, iovecs, list, IOVECS_MAX - batch->iovecs);
     if (parts == -EINVAL && at > 0) break;
     if (parts < 0) return parts;
-    messages[at] = (struct mmsghdr){.msg_hdr = {.msg_iov = list + used, .msg_iovlen = (size_t)parts}};
-    used += (uint32_t)parts;
+    uint32_t bytes = total(list, parts);
+    if (!segment || !join(batch, (uint32_t)parts, bytes)) {
+      if (batch->count == DATAGRAMS_MAX) break;
+      batch->messages[batch->count].msg_hdr = (struct msghdr){.msg_iov = list, .msg_iovlen = (size_t)parts};
+      batch->runs[batch->count].datagrams = 1;
+      batch->runs[batch->count].bytes = batch->runs[batch->count].segment = bytes;
+      batch->runs[batch->count++].full = false;
+    }
+    batch->iovecs += (uint32_t)parts;
   }
-  return (int)at;
+  if (segment) name_segments(batch);
+  return 0;
+}
+
+/** What the kernel says of UDP_SEGMENT itself: a path with a smaller MTU, a device that sums no checksums. */
+static bool segments_refused(int error) {
+  return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP || error == ENOPROTOOPT;
 }
 
 int socket_send(const struct memory *memory, int fd, uint32_t datagrams, uint32_t iovecs, uint32_t count) {
   const uint32_t *rows = memory_table(memory, datagrams, count, 3);
   if (rows == NULL) return -EFAULT;
-  struct iovec list[IOVECS_MAX];
-  struct mmsghdr messages[DATAGRAMS_MAX];
+  struct batch batch;
+  bool segment = true;
   uint32_t sent = 0;
   while (sent < count) {
-    int ready = gather(memory, rows + 3 * sent, count - sent, iovecs, messages, list);
-    int taken = ready < 0 ? -1 : sendmmsg(fd, messages, (unsigned)ready, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (taken < 0) return sent > 0 ? (int)sent : ready < 0 ? ready : -errno;
-    sent += (uint32_t)taken;
-    if (taken < ready) break;
+    int error = gather(memory, rows + 3 * sent, count - sent, iovecs, segment, &batch);
+    if (error < 0) return sent > 0 ? (int)sent : error;
+    int taken = sendmmsg(fd, batch.messages, batch.count, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (taken < 0 && batch.runs[0].datagrams > 1 && segments_refused(errno)) {
+      segment = false;
+      continue;
+    }
+    if (taken < 0) return sent > 0 ? (int)sent : -errno;
+    for (int at = 0; at < taken; at++) sent += batch.runs[at].datagrams;
+    if ((uint32_t)taken < batch.count && batch.runs[taken].datagrams == 1) break;
   }
   return (int)sent;
 }

@@ -38,7 +38,8 @@ int socket_read(const struct memory *memory, int fd, uint32_t iovecs, uint32_t c
 int socket_write(const struct memory *memory, int fd, uint32_t iovecs, uint32_t count);
 
 /** See Io.recvDatagrams and Io.sendDatagrams. */
-int socket_receive(const struct memory *memory, int fd, uint32_t slots, uint32_t count, uint32_t slot_bytes);
+int socket_receive(const struct memory *memory, int fd, uint32_t slots, uint32_t count, uint32_t slot_bytes,
+                   uint32_t found);
 int socket_send(const struct memory *memory, int fd, uint32_t datagrams, uint32_t iovecs, uint32_t count);
 
 #endif

@@ -14,6 +14,8 @@
 /** sizeof(struct virtio_net_hdr_mrg_rxbuf) */
 #define VNET_HDR_BYTES 12
 #define OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
+/** TUN_F_USO4 | TUN_F_USO6: UDP super-packets (Linux 6.2 and later; older headers do not name them). */
+#define USO_OFFLOADS 0x60
 
 static const char device[] = "/dev/net/tun";
 
@@ -78,11 +80,17 @@ static int attach(int fd, const char *name, int flags, bool existed) {
   return set_flags(fd, name, flags | IFF_MULTI_QUEUE) == 0 ? 0 : error;
 }
 
-/** Checksum and segmentation offload with a 12-byte header, or none at all. Returns 0 or -1 with errno. */
-static int set_offload(int fd, bool vnet_hdr, bool offload) {
+/**
+ * Checksum and segmentation offload with a 12-byte header, or none at all; for UDP too where the kernel has it.
+ * Returns 0 or -1 with errno.
+ */
+static int set_offload(struct tun *tun, int fd, bool vnet_hdr, bool offload) {
   int bytes = VNET_HDR_BYTES;
+  tun->uso = false;
   if (vnet_hdr && ioctl(fd, TUNSETVNETHDRSZ, &bytes) < 0) return -1;
-  return ioctl(fd, TUNSETOFFLOAD, offload ? (unsigned long)OFFLOADS : 0UL);
+  if (!offload) return ioctl(fd, TUNSETOFFLOAD, 0UL);
+  tun->uso = ioctl(fd, TUNSETOFFLOAD, (unsigned long)(OFFLOADS | USO_OFFLOADS)) == 0;
+  return tun->uso ? 0 : ioctl(fd, TUNSETOFFLOAD, (unsigned long)OFFLOADS);
 }
 
 /** One try in one mode. The descriptor, or -1 with tun->fault. */
@@ -94,7 +102,7 @@ static int open_mode(struct tun *tun, bool vnet_hdr) {
   if (error != 0) {
     bool ethernet = !tun->created && link_hardware_type(tun->name) == ARPHRD_ETHER;
     fault_set(&tun->fault, error, "ioctl(TUNSETIFF)", attach_advice(error, tun->multi_queue, !tun->created, ethernet));
-  } else if (set_offload(fd, vnet_hdr, vnet_hdr) < 0 && vnet_hdr) {
+  } else if (set_offload(tun, fd, vnet_hdr, vnet_hdr) < 0 && vnet_hdr) {
     fault_set(&tun->fault, errno, "ioctl(TUNSETOFFLOAD)", "");
   } else {
     return fd;
@@ -136,7 +144,7 @@ static void open_given(struct tun *tun) {
   } else {
     tun->vnet_hdr = (request.ifr_flags & IFF_VNET_HDR) != 0;
     bool offload = tun->vnet_hdr && tun->offload;
-    if (set_offload(fd, tun->vnet_hdr, offload) < 0 && tun->vnet_hdr) {
+    if (set_offload(tun, fd, tun->vnet_hdr, offload) < 0 && tun->vnet_hdr) {
       fault_set(&tun->fault, errno, "ioctl(TUNSETVNETHDRSZ)",
                 "The device has IFF_VNET_HDR, and its header cannot be set to 12 bytes: attach it without.");
     } else {

@@ -24,6 +24,8 @@ struct tun {
   /** Out: the descriptor, O_NONBLOCK and O_CLOEXEC, or -1 with `fault` set. */
   int fd;
   bool vnet_hdr;
+  /** UDP super-packets are taken and given as well (VIRTIO_NET_HDR_GSO_UDP_L4). */
+  bool uso;
   bool created;
   /** Bytes; 0 when the device of `given_fd` is not in this network namespace. */
   int mtu;

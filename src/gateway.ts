@@ -105,6 +105,7 @@ class TunGateway extends EventEmitter implements Gateway {
     const stack = new Stack({
       mtu: tunInfo.mtu,
       vnetHdr: tunInfo.vnetHdr,
+      uso: tunInfo.uso,
       echo: options.icmp.echo === 'reply',
       maxFlows: options.limits.flows,
       maxEndpoints: options.udp.maxAssociations + ENDPOINT_HEADROOM,

@@ -91,10 +91,9 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
       if (count === 0) break
       for (let done = 0; done < count; ) {
         done = exports.tg_ingress(done, count)
-        if (done < count) this.flush()
+        this.#drain()
+        this.flush()
       }
-      this.#drain()
-      this.flush()
     }
     if (this.#ticker === undefined) this.#startTicking()
   }

@@ -268,15 +268,16 @@ export class UdpFlow implements AssociationListener {
         return
       }
       const socket = this.#association!.socket!
-      const count = socket.poller.io.recvDatagrams(socket.fd, abi.landingTable, abi.landingSlots, abi.landingBytes)
+      const { io } = socket.poller
+      const count = io.recvDatagrams(socket.fd, abi.landingTable, abi.landingSlots, abi.landingBytes, abi.landed)
       if (count <= 0) {
         // ECONNREFUSED is an answer to an earlier datagram: the relay is gone or refused one; the control connection tells
         if (count === EAGAIN || count === 0 || addon.errnoName(count) !== 'ECONNREFUSED') return
         continue
       }
       this.usedAt = this.#host.now
-      for (let slot = 0; slot < count; slot++) {
-        this.#deliver(words[abi.landingTable / 4 + 2 * slot]!, words[abi.landingTable / 4 + 2 * slot + 1]!)
+      for (let row = 0; row < count; row++) {
+        this.#deliver(words[abi.landed / 4 + 2 * row]!, words[abi.landed / 4 + 2 * row + 1]!)
       }
       this.#host.flush() // the slots are read into again
       if (count < abi.landingSlots) return

@@ -28,6 +28,8 @@ export interface TunInfo {
   readonly name: string
   /** 12-byte virtio_net_hdr before each packet, in both directions. */
   readonly vnetHdr: boolean
+  /** UDP super-packets travel both ways as well (VIRTIO_NET_HDR_GSO_UDP_L4, Linux 6.2 and later). */
+  readonly uso: boolean
   /** The device did not exist before, so it goes away with the descriptor. */
   readonly created: boolean
   /** The device's MTU in bytes when opened; 0 when `fd` was given and its device is not in the namespace looked at. */
@@ -75,11 +77,15 @@ export interface Io {
   writev(fd: number, iovecs: number, count: number): number
 
   /**
-   * One recvmmsg() into the slots of the table at `slots` (as in readPackets), 64 of them at most. Returns how many
-   * datagrams came, or a negative errno. A datagram longer than `slotBytes` is given length 0xffffffff.
+   * One recvmmsg() into the places of the table at `slots` (64 of them at most, `slotBytes` each). What the kernel has
+   * merged (UDP_GRO) is told apart: `found` is a table of `{offset, length}` with room for 64 rows a slot, one row a
+   * datagram. Returns how many rows, or a negative errno. A datagram longer than `slotBytes` has length 0xffffffff.
    */
-  recvDatagrams(fd: number, slots: number, count: number, slotBytes: number): number
-  /** sendmmsg() of `count` datagrams, tables as in writePackets. How many were taken, or the negative errno of the first. */
+  recvDatagrams(fd: number, slots: number, count: number, slotBytes: number, found: number): number
+  /**
+   * sendmmsg() of `count` datagrams, tables as in writePackets; neighbours of one size leave as one message that the
+   * kernel cuts (UDP_SEGMENT), where it can. How many were taken, or the negative errno of the first.
+   */
   sendDatagrams(fd: number, datagrams: number, iovecs: number, count: number): number
 
   /** Idempotent: closes the epoll and lets go of the memory. Descriptors stay with their owners. */

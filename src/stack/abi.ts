@@ -10,7 +10,15 @@ export interface Exports {
   tg_abi(): number
   tg_counter_names(): number
   tg_seed(): number
-  tg_init(mtu: number, vnet: number, echo: number, flows: number, endpoints: number, keepAliveMs: number): void
+  tg_init(
+    mtu: number,
+    vnet: number,
+    uso: number,
+    echo: number,
+    flows: number,
+    endpoints: number,
+    keepAliveMs: number,
+  ): void
   tg_set_now(ms: number): void
   tg_tick(ms: number): number
   tg_trap_reason(): number
@@ -135,6 +143,7 @@ export const CONSTANT_NAMES = [
   'iovecBytes',
   'slotTable',
   'landingTable',
+  'landed',
   'egress',
   'egressPackets',
   'egressIovecs',

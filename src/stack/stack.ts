@@ -14,6 +14,8 @@ export interface StackOptions {
   readonly mtu: number
   /** Packets carry a virtio_net_hdr. */
   readonly vnetHdr: boolean
+  /** With vnetHdr: the device takes and gives UDP super-packets. */
+  readonly uso: boolean
   readonly echo: boolean
   readonly maxFlows: number
   readonly maxEndpoints: number
@@ -54,6 +56,7 @@ export class Stack {
     x.tg_init(
       options.mtu,
       options.vnetHdr ? 1 : 0,
+      options.vnetHdr && options.uso ? 1 : 0,
       options.echo ? 1 : 0,
       Math.min(options.maxFlows, this.abi.maxFlows),
       Math.min(options.maxEndpoints, this.abi.maxEndpoints),

@@ -24,7 +24,7 @@ test.serial('io: a closed Io answers EBADF, and close can be called again', t =>
   t.is(rig.io.writev(fd, ...rig.iovecs(1)), EBADF)
   t.is(rig.io.readPackets(fd, ...rig.slots(1)), EBADF)
   t.is(rig.io.writePackets(fd, ...rig.messages([])), EBADF)
-  t.is(rig.io.recvDatagrams(fd, ...rig.slots(1)), EBADF)
+  t.is(rig.io.recvDatagrams(fd, ...rig.landing(1)), EBADF)
   t.is(rig.io.sendDatagrams(fd, ...rig.messages([])), EBADF)
 })
 
@@ -38,7 +38,8 @@ test.serial('io: offsets out of the memory, or not aligned, give EFAULT', t => {
     t.is(rig.io.writev(fd, table, 1), EFAULT)
     t.is(rig.io.readPackets(fd, table, 1, 16), EFAULT)
     t.is(rig.io.writePackets(fd, table, 0, 1), EFAULT)
-    t.is(rig.io.recvDatagrams(fd, table, 1, 16), EFAULT)
+    t.is(rig.io.recvDatagrams(fd, table, 1, 16, 1024), EFAULT)
+    t.is(rig.io.recvDatagrams(fd, 0, 1, 16, table), EFAULT)
     t.is(rig.io.sendDatagrams(fd, table, 0, 1), EFAULT)
   }
   words.set([end - 8, 9, 0xffffffff, 0xffffffff])
@@ -46,7 +47,7 @@ test.serial('io: offsets out of the memory, or not aligned, give EFAULT', t => {
     t.is(rig.io.readv(fd, row, 1), EFAULT)
     t.is(rig.io.writev(fd, row, 1), EFAULT)
     t.is(rig.io.readPackets(fd, row, 1, 16), EFAULT)
-    t.is(rig.io.recvDatagrams(fd, row, 1, 16), EFAULT)
+    t.is(rig.io.recvDatagrams(fd, row, 1, 16, 1024), EFAULT)
   }
   words.set([0, 1, 0], 8)
   t.is(rig.io.writePackets(fd, 32, 0, 1), EFAULT)

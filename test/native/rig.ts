@@ -59,6 +59,7 @@ export const SLOT_BYTES = 4096
 const SLOTS = 0
 const IOVECS = 4096
 const MESSAGES = 8192
+const FOUND = 16384
 const DATA = 65536
 
 export interface Rig {
@@ -72,8 +73,13 @@ export interface Rig {
   iovecs(...parts: (Uint8Array | number)[]): [table: number, count: number]
   /** Lays messages of several parts each into memory; returns the arguments for writePackets and sendDatagrams. */
   messages(...messages: Uint8Array[][]): [messages: number, iovecs: number, count: number]
-  /** Prepares a table of slots; returns the arguments for readPackets and recvDatagrams. */
+  /** Prepares a table of slots; returns the arguments for readPackets. */
   slots(count: number): [slots: number, count: number, slotBytes: number]
+  /** The same for recvDatagrams, of at most 8 slots. */
+  landing(count: number): [slots: number, count: number, slotBytes: number, found: number]
+  /** Of row `at` that recvDatagrams found. */
+  foundLength(at: number): number
+  found(at: number): Uint8Array
   slotLength(at: number): number
   slot(at: number): Uint8Array
   /** The bytes of one part of the last iovecs(). */
@@ -122,6 +128,11 @@ export function openRig(t: ExecutionContext, readyRows = 64): Rig {
       for (let at = 0; at < count; at++) words.set([DATA + at * SLOT_BYTES, 0], SLOTS / 4 + 2 * at)
       return [SLOTS, count, SLOT_BYTES]
     },
+    landing(count) {
+      return [...this.slots(count), FOUND]
+    },
+    foundLength: at => words[FOUND / 4 + 2 * at + 1]!,
+    found: at => rowBytes(FOUND / 4 + 2 * at),
     slotLength: at => words[SLOTS / 4 + 2 * at + 1]!,
     slot: at => rowBytes(SLOTS / 4 + 2 * at),
     part: at => rowBytes(IOVECS / 4 + 2 * at),

@@ -196,7 +196,7 @@ test('udp: datagrams go out and come in by batches, the empty one and the too lo
   const { socket, port, received } = await bindUdp(t)
   const fd = owned(t, addon.connectUdp(loopback, port, 0, ''))
   rig.io.watch(fd, 3, true)
-  t.is(rig.io.recvDatagrams(fd, ...rig.slots(8)), EAGAIN)
+  t.is(rig.io.recvDatagrams(fd, ...rig.landing(8)), EAGAIN)
   const batch = rig.messages([Buffer.from('on'), Buffer.from('e')], [], [Buffer.from('three')])
   t.is(rig.io.sendDatagrams(fd, ...batch), 3)
   await until('three arrived', () => received.length === 3)
@@ -207,8 +207,8 @@ test('udp: datagrams go out and come in by batches, the empty one and the too lo
   for (const size of sizes) socket.send(Buffer.alloc(size, 0x61), own, '127.0.0.1')
   const lengths: number[] = []
   await until('all came', () => {
-    const count = rig.io.recvDatagrams(fd, ...rig.slots(3))
-    for (let at = 0; at < count; at++) lengths.push(rig.slotLength(at))
+    const count = rig.io.recvDatagrams(fd, ...rig.landing(3))
+    for (let at = 0; at < count; at++) lengths.push(rig.foundLength(at))
     return lengths.length === sizes.length
   })
   t.deepEqual(lengths, [5, 0, SLOT_BYTES, 0xffffffff, 7])
@@ -235,6 +235,43 @@ test('udp: more datagrams than one system call takes are all sent', async t => {
   )
 })
 
+test('udp: neighbours of one size and of others arrive whole and in order', async t => {
+  const rig = openRig(t)
+  const { port, received } = await bindUdp(t)
+  const fd = owned(t, addon.connectUdp(loopback, port, 0, ''))
+  const few = [100, 100, 40, 100, 0, 7, 9000, 9000, 9000, 20_000, 20_000]
+  const sizes = [...few, ...Array.from({ length: 70 }, () => 500)]
+  const sent = sizes.map((size, at) => Buffer.alloc(size, at + 1))
+  t.is(rig.io.sendDatagrams(fd, ...rig.messages(...sent.map(bytes => [bytes.subarray(0, 3), bytes.subarray(3)]))), 81)
+  await until('all arrived', () => received.length === sizes.length)
+  t.deepEqual(received.map(String), sent.map(String))
+})
+
+test('udp: what the kernel has merged is told apart', async t => {
+  const rig = openRig(t)
+  const socket = createSocket('udp4').bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  const fd = owned(t, addon.connectUdp(loopback, port, 0, ''))
+  const own = await ownPort(fd, rig, socket)
+  await new Promise<void>(resolve => socket.close(resolve))
+  // 17 is SOL_UDP, 103 UDP_SEGMENT: ten datagrams of 300 bytes and one of 50 leave as one
+  const program = `use Socket; socket(S, PF_INET, SOCK_DGRAM, 0) && bind(S, sockaddr_in(${port}, INADDR_LOOPBACK))
+    && setsockopt(S, 17, 103, pack("i", 300)) && send(S, join("", map { chr(65 + $_) x 300 } 0..9) . "z" x 50, 0,
+    sockaddr_in(${own}, INADDR_LOOPBACK)) or die $!`
+  execFileSync('perl', ['-e', program])
+  const got: string[] = []
+  let calls = 0
+  await until('all came', () => {
+    const count = rig.io.recvDatagrams(fd, ...rig.landing(1))
+    for (let at = 0; at < count; at++) got.push(Buffer.from(rig.found(at)).toString())
+    if (count > 0) calls++
+    return got.length >= 11
+  })
+  t.is(calls, 1, 'one message')
+  t.deepEqual(got, [...Array.from({ length: 10 }, (_, at) => String.fromCharCode(65 + at).repeat(300)), 'z'.repeat(50)])
+})
+
 test('udp: only the peer is heard', async t => {
   const rig = openRig(t)
   const { socket, port } = await bindUdp(t)
@@ -246,11 +283,11 @@ test('udp: only the peer is heard', async t => {
   socket.send('peer', own, '127.0.0.1')
   let count = 0
   await until('a datagram', () => {
-    count = rig.io.recvDatagrams(fd, ...rig.slots(8))
+    count = rig.io.recvDatagrams(fd, ...rig.landing(8))
     return count > 0
   })
   t.is(count, 1)
-  t.is(Buffer.from(rig.slot(0)).toString(), 'peer')
+  t.is(Buffer.from(rig.found(0)).toString(), 'peer')
 })
 
 test('udp: a closed port is an error of the socket', async t => {
@@ -260,5 +297,5 @@ test('udp: a closed port is an error of the socket', async t => {
   rig.io.watch(fd, 4, true)
   t.is(rig.io.sendDatagrams(fd, ...rig.messages([Buffer.from('x')])), 1)
   await until('an error', () => (rig.seen(4) & ERROR) !== 0)
-  t.is(addon.errnoName(rig.io.recvDatagrams(fd, ...rig.slots(1))), 'ECONNREFUSED')
+  t.is(addon.errnoName(rig.io.recvDatagrams(fd, ...rig.landing(1))), 'ECONNREFUSED')
 })

@@ -96,5 +96,13 @@ test('abi: counters have distinct names and start at zero', t => {
 })
 
 function open(): Stack {
-  return new Stack({ mtu: 1500, vnetHdr: false, echo: false, maxFlows: 16, maxEndpoints: 16, keepAliveMs: 0 })
+  return new Stack({
+    mtu: 1500,
+    vnetHdr: false,
+    uso: false,
+    echo: false,
+    maxFlows: 16,
+    maxEndpoints: 16,
+    keepAliveMs: 0,
+  })
 }

@@ -32,7 +32,15 @@ export class Rig {
 
   constructor(options: Partial<StackOptions> = {}) {
     this.vnetHdr = options.vnetHdr ?? false
-    const defaults = { mtu: 1500, vnetHdr: false, echo: false, maxFlows: 64, maxEndpoints: 64, keepAliveMs: 0 }
+    const defaults = {
+      mtu: 1500,
+      vnetHdr: false,
+      uso: false,
+      echo: false,
+      maxFlows: 64,
+      maxEndpoints: 64,
+      keepAliveMs: 0,
+    }
     this.stack = new Stack({ ...defaults, ...options })
     this.#tun = new MemoryTun(this.stack.memory, { mtu: options.mtu ?? 1500, vnetHdr: this.vnetHdr })
     this.stack.exports.tg_set_now(this.now)

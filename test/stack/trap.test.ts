@@ -4,7 +4,7 @@ import { Stack } from '../../src/stack/stack.ts'
 import { RuntimeError } from '../../src/stack/webassembly.ts'
 import { Client, Rig } from './rig.ts'
 
-const OPTIONS = { mtu: 1500, vnetHdr: false, echo: false, maxFlows: 8, maxEndpoints: 8, keepAliveMs: 0 }
+const OPTIONS = { mtu: 1500, vnetHdr: false, uso: false, echo: false, maxFlows: 8, maxEndpoints: 8, keepAliveMs: 0 }
 
 /** Spoils the reference count of a held SYN: lwIP asserts it when the SYN is freed. */
 function trapped(rig: Rig): unknown {

@@ -1,55 +1,7 @@
 import type { ExecutionContext } from 'ava'
 import { checksum, fragments, type Packet, type Pair, udp, udpDatagram } from '../helpers/packets.ts'
-import { forBoth, pattern, type Rig, stackTest, V4, V6 } from './rig.ts'
-
-interface Datagram {
-  readonly endpoint: number
-  readonly dest: Buffer
-  readonly destPort: number
-  readonly payload: Buffer
-}
-
-/** The rows that the stack holds for the host, which are then given back. */
-function takeDatagrams(rig: Rig): Datagram[] {
-  const { abi, words, bytes, exports } = rig.stack
-  const found: Datagram[] = []
-  for (let at = 0; at < words[abi.datagramCount / 4]!; at++) {
-    const row = (abi.datagrams + at * abi.datagramBytes) / 4
-    const message = (abi.messages + at * abi.messageBytes) / 4
-    const [first, count] = [words[message]!, words[message + 1]!]
-    const pieces: Buffer[] = []
-    for (let piece = first + 1; piece < first + count; piece++) {
-      const iovec = abi.datagramIovecs / 4 + 2 * piece
-      pieces.push(Buffer.from(bytes.slice(words[iovec]!, words[iovec]! + words[iovec + 1]!)))
-    }
-    const payload = Buffer.concat(pieces)
-    if (payload.length !== words[row + abi.datagramLength / 4]) throw new Error('lengths differ')
-    const dest = 4 * row + abi.datagramDest
-    found.push({
-      endpoint: words[row + abi.datagramEndpoint / 4]!,
-      dest: Buffer.from(bytes.slice(dest, dest + (words[row + abi.datagramFamily / 4] === 6 ? 16 : 4))),
-      destPort: words[row + abi.datagramDestPort / 4]!,
-      payload,
-    })
-  }
-  exports.tg_udp_release()
-  return found
-}
-
-function forget(rig: Rig, datagrams: readonly Datagram[]): void {
-  for (const id of new Set(datagrams.map(one => one.endpoint))) rig.stack.exports.tg_udp_forget(id)
-}
-
-/** A datagram to the client of `endpoint`, by way of a landing slot; the packets. */
-function answer(t: ExecutionContext, rig: Rig, to: number, from: Uint8Array, port: number, payload: Buffer): Packet[] {
-  const { abi, bytes, words, exports } = rig.stack
-  bytes.set(from, abi.scratch)
-  const landing = words[abi.landingTable / 4]!
-  bytes.set(payload, landing)
-  const family = from.length === 4 ? 4 : 6
-  t.is(exports.tg_udp_send(to, family, abi.scratch, port, landing, payload.length), 0)
-  return rig.flush()
-}
+import { answer, forget, takeDatagrams } from './datagrams.ts'
+import { forBoth, pattern, stackTest, V4, V6 } from './rig.ts'
 
 /** Puts the fragments of one datagram together; its transport checksum must be right. */
 function reassemble(t: ExecutionContext, packets: readonly Packet[]): Buffer {

@@ -4,7 +4,7 @@ import { addon } from '../../src/io/addon.ts'
 import type { Association, DatagramFields, DialError } from '../../src/upstream/dialer.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
-import { DATA, DEST, DEST6, GREETED, open, type Rig, SCRATCH } from './rig.ts'
+import { DATA, DEST, DEST6, FOUND, GREETED, open, type Rig, SCRATCH } from './rig.ts'
 
 type Heard = { associated: number; failed: DialError[]; datagrams: number }
 
@@ -74,8 +74,8 @@ for (const [name, reply, host, maxBytes] of relays)
 /** The length of the next datagram from the relay, 0 when there is none. */
 function receive(rig: Rig, association: Association): number {
   rig.words.set([DATA, 0], SCRATCH / 4)
-  const got = rig.poller.io.recvDatagrams(association.socket!.fd, SCRATCH, 1, 65_536)
-  return got === 1 ? rig.words[SCRATCH / 4 + 1]! : 0
+  const got = rig.poller.io.recvDatagrams(association.socket!.fd, SCRATCH, 1, 65_536, FOUND)
+  return got === 1 ? rig.words[FOUND / 4 + 1]! : 0
 }
 
 test('socks5: datagrams from the relay: IPv4, IPv6, and what is dropped', async t => {

@@ -11,6 +11,8 @@ import { until } from '../helpers/sockets.ts'
 const MEMORY = 1 << 20
 export const SCRATCH = 4096
 export const DATA = 65_536
+/** Where recvDatagrams puts what it found. */
+export const FOUND = 8192
 
 export const silent = { info() {}, warn() {} }
 export const DEST = { address: parseAddress('203.0.113.7')!, port: 443 }

@@ -88,6 +88,7 @@ static const struct {
   {"iovecBytes", sizeof(struct tg_iovec)},
   {"slotTable", TABLE(tg_slot_table)},
   {"landingTable", TABLE(tg_landing_table)},
+  {"landed", TABLE(tg_landed)},
   {"egress", TABLE(&tg_egress)},
   {"egressPackets", TABLE(tg_egress_packets)},
   {"egressIovecs", TABLE(tg_egress_iovecs)},

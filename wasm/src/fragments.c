@@ -24,7 +24,7 @@ static u8_t reassembled(void *arg, struct raw_pcb *pcb, struct pbuf *p, const ip
   pbuf_free(p);
   if (whole == NULL) TG_COUNT(drop_memory);
   else if (tcp) tg_tcp_packet(whole, 0);
-  else tg_udp_packet(whole, 0);
+  else tg_udp_packet(whole, 0, 0);
   return 1;
 }
 

@@ -29,12 +29,12 @@ static void current(u32_t header)
   ip_data.current_ip6_header = NULL;
 }
 
-static void transport(struct pbuf *p, u32_t protocol, u32_t header, int vouched)
+static void transport(struct pbuf *p, u32_t protocol, u32_t header, int vouched, u32_t segment)
 {
   current(header);
   pbuf_remove_header(p, header);
   if (protocol == IP_PROTO_TCP) tg_tcp_packet(p, vouched);
-  else tg_udp_packet(p, vouched);
+  else tg_udp_packet(p, vouched, segment);
 }
 
 static int bad_source4(u32_t address) /* host order */
@@ -47,7 +47,7 @@ static int bad_destination4(u32_t address)
   return address == 0 || address >> 24 == 127 || address >> 28 == 0xe || address == 0xffffffff;
 }
 
-static void guard4(struct pbuf *p, int vouched)
+static void guard4(struct pbuf *p, int vouched, u32_t segment)
 {
   const struct ip_hdr *header = p->payload;
   if (p->len < IP_HLEN) DROP(p, drop_malformed);
@@ -76,7 +76,7 @@ static void guard4(struct pbuf *p, int vouched)
   }
   ip_addr_copy_from_ip4(ip_data.current_iphdr_dest, header->dest);
   ip_addr_copy_from_ip4(ip_data.current_iphdr_src, header->src);
-  transport(p, protocol, header_bytes, vouched);
+  transport(p, protocol, header_bytes, vouched, segment);
 }
 
 static int bad_address6(const u8_t *address)
@@ -87,7 +87,7 @@ static int bad_address6(const u8_t *address)
   return address[0] == 0xff;
 }
 
-static void guard6(struct pbuf *p, int vouched)
+static void guard6(struct pbuf *p, int vouched, u32_t segment)
 {
   const struct ip6_hdr *header = p->payload;
   if (p->len < IP6_HLEN) DROP(p, drop_malformed);
@@ -122,17 +122,18 @@ static void guard6(struct pbuf *p, int vouched)
   case IP6_NEXTH_UDP:
     ip_addr_copy_from_ip6_packed(ip_data.current_iphdr_dest, header->dest);
     ip_addr_copy_from_ip6_packed(ip_data.current_iphdr_src, header->src);
-    transport(p, next, at, vouched);
+    transport(p, next, at, vouched, segment);
     return;
   default:
     DROP(p, drop_protocol);
   }
 }
 
-void tg_guard(struct pbuf *p, int vouched)
+/* `vouched`: the kernel answers for the transport's checksum. `segment`: see tg_udp_packet. */
+void tg_guard(struct pbuf *p, int vouched, u32_t segment)
 {
   u8_t version = (u8_t)(*(const u8_t *)p->payload >> 4);
-  if (version == 4) guard4(p, vouched);
-  else if (version == 6) guard6(p, vouched);
+  if (version == 4) guard4(p, vouched, segment);
+  else if (version == 6) guard6(p, vouched, segment);
   else DROP(p, drop_malformed);
 }

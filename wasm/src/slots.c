@@ -43,16 +43,24 @@ struct pbuf *tg_slot_pbuf(u32_t row, u32_t skip, u32_t length)
 /* virtio_net_hdr flags (linux/virtio_net.h): checksum to be completed, checksum known to be good. */
 #define VNET_NEEDS_CSUM 1
 #define VNET_DATA_VALID 2
+#define VNET_GSO_UDP_L4 5
+#define VNET_GSO_ECN 0x80
+
+/* Bytes of each datagram in a super-packet of UDP; 0 for any other packet. */
+static u32_t segment_bytes(const u8_t *vnet)
+{
+  return (vnet[1] & ~VNET_GSO_ECN) == VNET_GSO_UDP_L4 ? (u32_t)(vnet[4] | vnet[5] << 8) : 0;
+}
 
 /*
  * Takes packets `from` … `count` of the table, in order. Returns how many of the table are done: fewer than `count`
- * when the egress list must be written first.
+ * when what waits for the host must be looked at and written first.
  */
 TG_EXPORT(tg_ingress) u32_t tg_ingress(u32_t from, u32_t count)
 {
   u32_t skip = tg_config.vnet ? TG_VNET_BYTES : 0;
   for (u32_t row = from; row < count; row++) {
-    if (tg_egress_almost_full()) return row;
+    if (tg_egress_almost_full() || tg_datagrams_almost_full()) return row;
     u32_t length = tg_slot_table[row].length;
     TG_COUNT(packets_in);
     if (length <= skip || length - skip > 65535) {
@@ -60,8 +68,9 @@ TG_EXPORT(tg_ingress) u32_t tg_ingress(u32_t from, u32_t count)
       continue;
     }
     tg_counters.bytes_in += length - skip;
-    u8_t flags = skip ? *(const u8_t *)(uintptr_t)tg_slot_table[row].offset : 0;
-    tg_guard(tg_slot_pbuf(row, skip, length - skip), flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID));
+    const u8_t *vnet = (const u8_t *)(uintptr_t)tg_slot_table[row].offset;
+    tg_guard(tg_slot_pbuf(row, skip, length - skip), skip ? vnet[0] & (VNET_NEEDS_CSUM | VNET_DATA_VALID) : 0,
+             skip ? segment_bytes(vnet) : 0);
   }
   return count;
 }

@@ -62,9 +62,9 @@ TG_EXPORT(tg_seed) u8_t *tg_seed(void)
 }
 
 TG_EXPORT(tg_init)
-void tg_init(u32_t mtu, u32_t vnet, u32_t echo, u32_t max_flows, u32_t max_endpoints, u32_t keep_alive_ms)
+void tg_init(u32_t mtu, u32_t vnet, u32_t uso, u32_t echo, u32_t max_flows, u32_t max_endpoints, u32_t keep_alive_ms)
 {
-  tg_config = (struct tg_config){mtu, vnet, echo, max_flows, max_endpoints, keep_alive_ms};
+  tg_config = (struct tg_config){mtu, vnet, uso, echo, max_flows, max_endpoints, keep_alive_ms};
   memcpy(&random_state, seed + 16, 8);
   random_state |= 1;
   tg_isn_key(seed);
@@ -79,7 +79,7 @@ void tg_init(u32_t mtu, u32_t vnet, u32_t echo, u32_t max_flows, u32_t max_endpo
   netif_set_default(&tg_netif);
   netif_ip6_addr_set_state(&tg_netif, 0, IP6_ADDR_PREFERRED);
   u16_t sums = NETIF_CHECKSUM_ENABLE_ALL;
-  /* With vnet_hdr the kernel completes transport checksums; UDP is decided per datagram (udp.c). */
+  /* With vnet_hdr the kernel completes TCP's checksums; UDP of lwIP's is fragments, which need the whole sum. */
   if (vnet) sums = (u16_t)(sums & ~NETIF_CHECKSUM_GEN_TCP);
   NETIF_SET_CHECKSUM_CTRL(&tg_netif, sums);
   tg_mtu_super();

@@ -5,7 +5,8 @@
  *   fragments.c reassembly, then back to the same path  tcp.c       SYN held, flow found, lwIP fed
  *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes
  *   pcbs.c      lwIP's control blocks, in O(1)          isn.c       sequences that nobody guesses
- *   udp.c       datagrams, both ways                    icmp.c      truthful errors
+ *   icmp.c      truthful errors
+ *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client
  *   egress.c    packets to be written, as iovecs        events.c    what the host must look at
  *
  * Two rules hold everywhere: this module never calls the host, and whatever the host reads lies in memory that
@@ -28,7 +29,9 @@
 #define TG_MAX_ENDPOINTS (65536 + 64) /* client UDP endpoints; the host may set a lower limit, plus one batch */
 #define TG_SLOTS 64            /* packets a batch */
 #define TG_SLOT_BYTES (12 + 65535 + 5)
-#define TG_LANDING_SLOTS 32    /* datagrams from an upstream, a batch */
+#define TG_DATAGRAMS 1024      /* from clients, a batch: a packet may carry many */
+#define TG_LANDING_SLOTS 32    /* messages from an upstream, a batch */
+#define TG_LANDED_SEGMENTS 64  /* datagrams that the kernel may merge into one message */
 #define TG_EGRESS_PACKETS 8192
 #define TG_EGRESS_IOVECS 32768
 #define TG_TX_BUDGET (96u << 20) /* bytes from upstreams waiting for clients, all flows */
@@ -108,7 +111,7 @@ void tg_event(struct tg_flow *flow, u32_t bits);
 /* ---- stack.c ---- */
 extern struct netif tg_netif;
 extern struct tg_config {
-  u32_t mtu, vnet, echo, max_flows, max_endpoints, keep_alive_ms;
+  u32_t mtu, vnet, uso, echo, max_flows, max_endpoints, keep_alive_ms;
 } tg_config;
 extern u64_t tg_now_ms;
 /* The device's MTU counts for SYN, UDP and ICMP; TCP data may leave as super-segments (egress.c). */
@@ -130,16 +133,22 @@ extern struct tg_counters tg_counters;
 
 /* ---- ingress ---- */
 struct pbuf *tg_slot_pbuf(u32_t slot, u32_t skip, u32_t length);
-void tg_guard(struct pbuf *p, int vouched);
+void tg_guard(struct pbuf *p, int vouched, u32_t segment);
 /* p->payload at the transport header, ip_data filled. Each eats p. */
 void tg_tcp_packet(struct pbuf *p, int vouched);
-void tg_udp_packet(struct pbuf *p, int vouched);
+void tg_udp_packet(struct pbuf *p, int vouched, u32_t segment);
+int tg_datagrams_almost_full(void);
 void tg_fragment4(struct pbuf *p);
 void tg_fragment6(struct pbuf *p, u32_t protocol);
 void tg_fragments_init(void);
 void tg_tcp_init(void);
 void tg_udp_init(void);
 void tg_udp_release(void);
+
+/* ---- udp_send.c ---- */
+void tg_udp_send_init(void);
+/* The egress table is written: no datagram can join its last packet. */
+void tg_udp_run_end(void);
 
 /* ---- a flow's two directions ---- */
 void tg_receive(struct tg_flow *flow, struct pbuf *p);
@@ -174,6 +183,13 @@ err_t tg_egress4(struct netif *netif, struct pbuf *p, const ip4_addr_t *to);
 err_t tg_egress6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to);
 int tg_egress_pending(void);
 int tg_egress_almost_full(void);
+u8_t *tg_egress_new(u32_t header, const u8_t *payload, u32_t length);
+int tg_egress_append(const u8_t *payload, u32_t length);
+u8_t *tg_egress_head(u32_t row);
+void tg_egress_partial(u32_t row, u32_t start, u32_t offset);
+void tg_egress_segments(u32_t row, u32_t header, u32_t segment);
+/* The sum of a pseudo-header, not complemented; `length` is that of the transport's header and payload. */
+u16_t tg_pseudo_sum(const u8_t *addresses, u32_t address_bytes, u32_t protocol, u32_t length);
 
 /* ---- tables that the host reads or fills ---- */
 struct tg_endpoint { /* a client's UDP address and port */
@@ -191,7 +207,7 @@ struct tg_datagram { /* from a client */
 
 struct tg_message { /* a row of the tables that sendDatagrams and writePackets take */
   u32_t first_iovec, iovecs;
-  struct pbuf *p;
+  struct pbuf *p; /* NULL: nothing is to be freed */
 };
 
 struct tg_egress {
@@ -201,11 +217,12 @@ struct tg_egress {
 extern struct tg_iovec tg_iovecs[TG_IOVECS];
 extern struct tg_iovec tg_slot_table[TG_SLOTS];
 extern struct tg_endpoint tg_endpoints[TG_MAX_ENDPOINTS];
-extern struct tg_datagram tg_datagrams[TG_SLOTS];
-extern struct tg_message tg_datagram_messages[TG_SLOTS];
+extern struct tg_datagram tg_datagrams[TG_DATAGRAMS];
+extern struct tg_message tg_datagram_messages[TG_DATAGRAMS];
 extern struct tg_iovec tg_datagram_iovecs[];
 extern u32_t tg_datagram_count;
 extern struct tg_iovec tg_landing_table[TG_LANDING_SLOTS];
+extern struct tg_iovec tg_landed[TG_LANDING_SLOTS * TG_LANDED_SEGMENTS];
 extern struct tg_message tg_egress_packets[TG_EGRESS_PACKETS];
 extern struct tg_iovec tg_egress_iovecs[TG_EGRESS_IOVECS];
 extern struct tg_egress tg_egress;

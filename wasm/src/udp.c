@@ -1,7 +1,7 @@
 /*
- * Datagrams. From clients: each becomes a row with its payload as iovecs, and room in front for an upstream's header,
- * so that a whole batch goes out in one system call. From upstreams: landing slots, whose payload is sent to the
- * client without a copy. A client endpoint (address and port) has a number; the host keys its associations by it.
+ * Datagrams from clients: each becomes a row with its payload as iovecs, and room in front for an upstream's header,
+ * so that a whole batch goes out in one system call. A client endpoint (address and port) has a number; the host keys
+ * its associations by it. The other way is udp_send.c.
  */
 #include "tungate.h"
 
@@ -9,31 +9,35 @@
 #include "lwip/ip.h"
 #include "lwip/udp.h"
 
+/* Of a reassembled datagram. */
 #define MAX_PIECES 4
+/* Datagrams in one packet (VIRTIO_NET_HDR_GSO_UDP_L4); linux/udp.h UDP_MAX_SEGMENTS. */
+#define MAX_SEGMENTS 128
 #define BUCKETS (TG_MAX_ENDPOINTS * 2)
 #define NONE 0xffffffffu
 
 struct tg_endpoint tg_endpoints[TG_MAX_ENDPOINTS];
 
-struct tg_datagram tg_datagrams[TG_SLOTS];
-struct tg_message tg_datagram_messages[TG_SLOTS];
-struct tg_iovec tg_datagram_iovecs[TG_SLOTS * (1 + MAX_PIECES)];
+struct tg_datagram tg_datagrams[TG_DATAGRAMS];
+struct tg_message tg_datagram_messages[TG_DATAGRAMS];
+struct tg_iovec tg_datagram_iovecs[TG_DATAGRAMS * (1 + MAX_PIECES)];
 u32_t tg_datagram_count;
 
-static struct pbuf *held[TG_SLOTS];
-static u8_t headers[TG_SLOTS][TG_HEADER_ROOM] __attribute__((aligned(8)));
+static struct pbuf *held[TG_SLOTS]; /* one a packet of the batch, at most */
+static u32_t held_count;
+static u8_t headers[TG_DATAGRAMS][TG_HEADER_ROOM] __attribute__((aligned(8)));
 
-/* Landing slots for datagrams from upstreams: {offset, length} rows for recvDatagrams. */
+/* Landing slots for datagrams from upstreams, and what recvDatagrams found in them: {offset, length} rows. */
 static u8_t landing[TG_LANDING_SLOTS][TG_LANDING_BYTES] __attribute__((aligned(16)));
 struct tg_iovec tg_landing_table[TG_LANDING_SLOTS];
+struct tg_iovec tg_landed[TG_LANDING_SLOTS * TG_LANDED_SEGMENTS];
 
 static u32_t buckets[BUCKETS];
 static u32_t free_head = NONE, fresh, used;
-static struct udp_pcb *sender;
 
 void tg_udp_init(void)
 {
-  sender = udp_new_ip_type(IPADDR_TYPE_ANY);
+  tg_udp_send_init();
   for (u32_t slot = 0; slot < TG_LANDING_SLOTS; slot++)
     tg_landing_table[slot].offset = (u32_t)(uintptr_t)landing[slot];
 }
@@ -88,31 +92,52 @@ TG_EXPORT(tg_endpoints_used) u32_t tg_endpoints_used(void)
 /* The batch's datagrams have been sent, or dropped: their slots are free again. */
 TG_EXPORT(tg_udp_release) void tg_udp_release(void)
 {
-  for (u32_t row = 0; row < tg_datagram_count; row++) pbuf_free(held[row]);
+  while (held_count > 0) pbuf_free(held[--held_count]);
   tg_datagram_count = 0;
 }
 
-/* A row per datagram; at most one per packet of the batch, so the table cannot overflow. */
-static void queue(struct pbuf *p, struct tg_endpoint *from, u32_t family, u32_t dest_port)
+/* The next packet might not find room for all its datagrams. */
+int tg_datagrams_almost_full(void)
+{
+  return tg_datagram_count + MAX_SEGMENTS > TG_DATAGRAMS;
+}
+
+/* A row for `length` bytes of `p` from `skip` on. */
+static void queue(struct pbuf *p, u32_t skip, u32_t length, u32_t endpoint, u32_t family, u32_t dest_port)
 {
   u32_t row = tg_datagram_count++;
   struct tg_datagram *datagram = &tg_datagrams[row];
-  held[row] = p;
-  datagram->endpoint = (u32_t)(from - tg_endpoints);
+  datagram->endpoint = endpoint;
   datagram->family = family;
   datagram->dest_port = dest_port;
-  datagram->length = p->tot_len;
+  datagram->length = length;
   tg_put_address(datagram->dest, ip_current_dest_addr());
   datagram->header = (u32_t)(uintptr_t)headers[row];
   u32_t at = row * (1 + MAX_PIECES), count = 1;
   tg_datagram_iovecs[at] = (struct tg_iovec){datagram->header, 0};
-  for (struct pbuf *piece = p; piece != NULL; piece = piece->next)
-    tg_datagram_iovecs[at + count++] = (struct tg_iovec){(u32_t)(uintptr_t)piece->payload, piece->len};
+  for (struct pbuf *piece = p; piece != NULL && length > 0; piece = piece->next) {
+    u32_t part = LWIP_MIN(length, piece->len - skip);
+    tg_datagram_iovecs[at + count++] = (struct tg_iovec){(u32_t)(uintptr_t)piece->payload + skip, part};
+    length -= part;
+    skip = 0;
+  }
   datagram->first_iovec = at;
   tg_datagram_messages[row] = (struct tg_message){at, count, NULL};
 }
 
-void tg_udp_packet(struct pbuf *p, int vouched)
+/* Rows for a packet, which carries datagrams of `segment` bytes, the last one perhaps shorter (0: one datagram). */
+static void queue_all(struct pbuf *p, u32_t segment, u32_t endpoint, u32_t family, u32_t dest_port)
+{
+  held[held_count++] = p;
+  u32_t size = segment != 0 && p->next == NULL && p->len > segment ? segment : p->tot_len, at = 0, count = 0;
+  do {
+    queue(p, at, LWIP_MIN(size, p->tot_len - at), endpoint, family, dest_port);
+    TG_COUNT(udp_in);
+    at += size;
+  } while (at < p->tot_len && ++count < MAX_SEGMENTS);
+}
+
+void tg_udp_packet(struct pbuf *p, int vouched, u32_t segment)
 {
   struct udp_hdr *header = p->payload;
   double *reason = &tg_counters.drop_malformed;
@@ -139,8 +164,7 @@ void tg_udp_packet(struct pbuf *p, int vouched)
   }
   u32_t dest_port = lwip_ntohs(header->dest);
   pbuf_remove_header(p, UDP_HLEN);
-  TG_COUNT(udp_in);
-  queue(p, from, family, dest_port);
+  queue_all(p, segment, (u32_t)(from - tg_endpoints), family, dest_port);
   return;
 drop:
   *reason += 1;
@@ -153,46 +177,4 @@ TG_EXPORT(tg_udp_refuse) void tg_udp_refuse(u32_t id, const u8_t *dest, u32_t de
   const struct tg_endpoint *to = &tg_endpoints[id];
   struct tg_quote quote = {to->family, IP_PROTO_UDP, to->address, dest, to->port, dest_port, 0};
   tg_unreachable(&quote, answer);
-}
-
-/* ---- upstream → client ---- */
-
-/*
- * A datagram to the client of endpoint `id`, from `source`:`source_port` (of `family`). The payload must stay until the
- * egress is written. Returns 0, or 1 when the families differ, or 2 when there was no memory.
- */
-TG_EXPORT(tg_udp_send)
-u32_t tg_udp_send(u32_t id, u32_t family, const u8_t *source, u32_t source_port, u8_t *payload, u32_t length)
-{
-  const struct tg_endpoint *to = &tg_endpoints[id];
-  if (to->family != family) {
-    TG_COUNT(udp_family);
-    return 1;
-  }
-  struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)length, PBUF_REF);
-  if (p == NULL) {
-    TG_COUNT(drop_memory);
-    return 2;
-  }
-  p->payload = payload;
-  ip_addr_t from, client;
-  tg_ip_addr(&from, source, family);
-  tg_ip_addr(&client, to->address, family);
-  /* One piece goes out with its checksum left to the kernel; fragments need the whole sum beforehand. */
-  u32_t whole = length + UDP_HLEN + (family == 6 ? IP6_HLEN : IP_HLEN);
-  u16_t sums = tg_netif.chksum_flags;
-  if (tg_config.vnet && whole <= tg_config.mtu)
-    NETIF_SET_CHECKSUM_CTRL(&tg_netif, (u16_t)(sums & ~NETIF_CHECKSUM_GEN_UDP));
-  tg_mtu_device();
-  sender->local_port = (u16_t)source_port;
-  err_t err = udp_sendto_if_src(sender, p, &client, (u16_t)to->port, &tg_netif, &from);
-  tg_mtu_super();
-  NETIF_SET_CHECKSUM_CTRL(&tg_netif, sums);
-  pbuf_free(p);
-  if (err != ERR_OK) {
-    TG_COUNT(drop_memory);
-    return 2;
-  }
-  TG_COUNT(udp_out);
-  return 0;
 }
