@@ -64,7 +64,7 @@ export function listContenders(options: BenchOptions, cli: string): Contender[] 
     commands.push(make)
   }
   // the crowd alone is as many flows as the default limit
-  const base = `--proxy socks5://${PROXY_HOST}:${PROXY_PORT} --limits-flows ${2 * options.crowd}`
+  const base = `--proxy socks5://${PROXY_HOST}:${PROXY_PORT} --status-socket= --limits-flows ${2 * options.crowd}`
   const tungate = (name: string, mtu: number, flags: string) =>
     add(name, 'tun', mtu, (index, folder) => [
       process.execPath,
