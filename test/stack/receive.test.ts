@@ -160,3 +160,43 @@ stackTest('receive: a super-segment of 64 KB with a partial checksum is taken wh
   t.is(rig.received(client.id).length, data.length)
   client.close()
 })
+
+stackTest('receive: a batch of segments is acknowledged once, when the host has seen it', {}, (t, rig) => {
+  const client = new Client(rig).open()
+  const segments = Array.from({ length: 8 }, (_, at) => {
+    const segment = client.segment(Flag.ack, { payload: pattern(1460, at * 1460) })
+    client.seq += 1460
+    return segment
+  })
+  const out = rig.send(segments)
+  t.deepEqual(
+    out.map(({ tcp }) => tcp!.ack),
+    [client.seq],
+  )
+  t.deepEqual(rig.tick(200), [])
+  client.close()
+})
+
+stackTest(
+  'receive: a super-segment is acknowledged at once, less than one segment within 40 ms',
+  { vnetHdr: true },
+  (t, rig) => {
+    const client = new Client(rig).open()
+    const whole = Buffer.alloc(12)
+    whole[0] = 2 // VIRTIO_NET_HDR_F_DATA_VALID
+    t.deepEqual(
+      rig.send([client.segment(Flag.ack, { payload: pattern(14_600) })], whole).map(({ tcp }) => tcp!.ack),
+      [client.seq + 14_600],
+    )
+    client.seq += 14_600
+    t.deepEqual(client.data(pattern(100)), [])
+    t.deepEqual(
+      rig.tick(80).map(({ tcp }) => tcp!.ack),
+      [client.seq],
+    )
+    t.deepEqual(client.data(pattern(100)), [])
+    t.deepEqual(client.data(pattern(100)), [], 'two small ones are no whole segment')
+    t.is(rig.tick(80).length, 1)
+    client.close()
+  },
+)

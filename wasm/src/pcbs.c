@@ -55,7 +55,11 @@ void tg_pcb_lost(struct tg_flow *flow)
   flow->pcb = NULL;
 }
 
-/* tcp_input() for a segment of this flow; `flow` is NULL when it belongs to none. */
+/*
+ * tcp_input() for a segment of this flow; `flow` is NULL when it belongs to none. lwIP acknowledges every second segment;
+ * here data is acknowledged once a batch, when the host has seen it (tg_acknowledge), so the mark is taken from lwIP before
+ * it counts two.
+ */
 void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
 {
   struct tcp_pcb *pcb = flow != NULL ? flow->pcb : NULL;
@@ -66,9 +70,14 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
   struct tcp_pcb *waiting = tcp_tw_pcbs;
   tcp_tw_pcbs = NULL;
   tcp_active_pcbs = pcb;
+  u32_t data = 0, owed = 0, sent = tg_egress.packets;
   if (pcb != NULL) {
     pcb->next = NULL;
     tg_pcb_wake(flow);
+    data = p->tot_len - TCPH_HDRLEN_BYTES((struct tcp_hdr *)p->payload);
+    owed = data > 0 ? pcb->flags & TF_ACK_DELAY : 0;
+    if (!(pcb->flags & TF_ACK_DELAY)) flow->ack_bytes = 0;
+    if (owed) tcp_clear_flags(pcb, TF_ACK_DELAY);
   }
   tcp_input(p, &tg_netif);
   tcp_active_pcbs = NULL;
@@ -77,6 +86,18 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
   if (flow == NULL || flow->pcb == NULL) return;
   if (flow->pcb->state == TIME_WAIT) unlist(flow);
   else tg_pcb_wake(flow);
+  if (owed && sent == tg_egress.packets) tcp_set_flags(flow->pcb, TF_ACK_DELAY); /* also when the segment was dropped */
+  if (flow->pcb->flags & TF_ACK_DELAY) flow->ack_bytes += data;
+}
+
+/* The host has seen the batch's data: more than a segment of it is acknowledged now (RFC 9293 3.8.6.3), less by timer. */
+void tg_acknowledge(struct tg_flow *flow)
+{
+  struct tcp_pcb *pcb = flow->pcb;
+  if (pcb == NULL || !(pcb->flags & TF_ACK_DELAY) || flow->ack_bytes <= flow->peer_mss) return;
+  tg_pcb_wake(flow);
+  tcp_ack_now(pcb);
+  tcp_output(pcb);
 }
 
 /* lwIP's slow timer sends the next probe when the last segment is older than this, in its ticks. */

@@ -165,6 +165,7 @@ TG_EXPORT(tg_tcp_consume) void tg_tcp_consume(u32_t id, u32_t bytes)
     tcp_recved(flow->pcb, part);
     credit -= part;
   }
+  tg_acknowledge(flow);
 }
 
 /* Bytes from clients that wait in blocks, all flows. */

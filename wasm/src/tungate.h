@@ -87,6 +87,7 @@ struct tg_flow {
   u32_t hash_next, free_next;
   struct tg_flow *list_prev, *list_next; /* pcbs.c */
   u64_t parked_ms;
+  u32_t ack_bytes; /* received since the last acknowledgement */
 };
 
 extern struct tg_flow tg_flows[TG_MAX_FLOWS];
@@ -102,6 +103,7 @@ enum tg_listed { TG_UNLISTED, TG_LIVE, TG_PARKED };
 void tg_pcb_wake(struct tg_flow *flow);
 void tg_pcb_lost(struct tg_flow *flow);
 void tg_pcb_input(struct tg_flow *flow, struct pbuf *p);
+void tg_acknowledge(struct tg_flow *flow);
 void tg_pcbs_timers(void);
 int tg_pcbs_busy(void);
 
