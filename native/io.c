@@ -265,6 +265,12 @@ static napi_value recv_datagrams(napi_env env, napi_callback_info info) {
 }
 static napi_value send_datagrams(napi_env env, napi_callback_info info) { return move_batch(env, info, socket_send); }
 
+static napi_value discard(napi_env env, napi_callback_info info) {
+  uint32_t a[2];
+  struct io *io = enter(env, info, a, 2);
+  return leave(env, io == NULL ? -EBADF : memory_discard(&io->memory, a[0], a[1]));
+}
+
 static napi_value close_method(napi_env env, napi_callback_info info) {
   struct io *io = enter(env, info, NULL, 0);
   if (io != NULL) io_close(io);
@@ -284,6 +290,7 @@ napi_value io_define(napi_env env) {
       {"writev", write_stream},
       {"recvDatagrams", recv_datagrams},
       {"sendDatagrams", send_datagrams},
+      {"discard", discard},
       {"close", close_method},
   };
   enum { COUNT = sizeof methods / sizeof *methods };

@@ -1,6 +1,8 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the tables are little-endian, as WebAssembly's memory is"
@@ -22,6 +24,19 @@ int memory_iovecs(const struct memory *memory, const uint32_t *rows, uint32_t co
     void *span = memory_span(memory, rows[0], rows[1]);
     if (span == NULL) return -EFAULT;
     out[at] = (struct iovec){.iov_base = span, .iov_len = rows[1]};
+  }
+  return 0;
+}
+
+int memory_discard(const struct memory *memory, uint32_t iovecs, uint32_t count) {
+  const uint32_t *rows = memory_table(memory, iovecs, count, 2);
+  if (rows == NULL) return -EFAULT;
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  for (uint32_t at = 0; at < count; at++, rows += 2) {
+    uint8_t *span = memory_span(memory, rows[0], rows[1]);
+    if (span == NULL) return -EFAULT;
+    uintptr_t from = ((uintptr_t)span + page - 1) & ~(page - 1), to = ((uintptr_t)span + rows[1]) & ~(page - 1);
+    if (from < to && madvise((void *)from, to - from, MADV_DONTNEED) < 0) return -errno;
   }
   return 0;
 }

@@ -28,6 +28,9 @@ void *memory_span(const struct memory *memory, uint32_t offset, uint32_t bytes);
 /** Translates `count` (at most IOVECS_MAX) iovec rows. 0, or -EFAULT when one points out of the memory. */
 int memory_iovecs(const struct memory *memory, const uint32_t *rows, uint32_t count, struct iovec *out);
 
+/** Gives the whole pages inside `count` iovec rows back to the kernel. 0, -EFAULT, or another negative errno. */
+int memory_discard(const struct memory *memory, uint32_t iovecs, uint32_t count);
+
 /**
  * Translates the iovecs of one message row into `out`, which has room for `room`. Returns how many.
  * -EINVAL: more than `room`. -EFAULT: the iovec table or what it names is not inside the memory.

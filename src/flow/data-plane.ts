@@ -3,6 +3,7 @@
  * configuration and gives out counters. This file is the turn: packets in, events handled, packets out.
  */
 import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
+import type { Io } from '../io/addon.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
@@ -46,6 +47,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
   }
   now = performance.now()
   readonly #tun: Tun
+  readonly #io: Io
   readonly #options: PlaneOptions
   readonly #log: PlaneLog
   readonly #onFailure: (error: unknown) => void
@@ -65,6 +67,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
     this.stack = parts.stack
     this.dialer = parts.dialer
     this.#tun = parts.tun
+    this.#io = parts.poller.io
     this.#options = options
     this.#log = log
     this.#onFailure = onFailure
@@ -185,6 +188,13 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
     if (this.#ticker === undefined && this.stack.exports.tg_tick(this.now) !== 0) this.#startTicking()
     this.#drain()
     this.flush()
+    this.#trim()
+  }
+
+  /** What a burst needed and nobody needs any more goes back to the kernel. */
+  #trim(): void {
+    const { abi, exports } = this.stack
+    for (let rows = exports.tg_trim(); rows > 0; rows = exports.tg_trim()) this.#io.discard(abi.iovecs, rows)
   }
 
   // ---- TCP ----

@@ -88,6 +88,12 @@ export interface Io {
    */
   sendDatagrams(fd: number, datagrams: number, iovecs: number, count: number): number
 
+  /**
+   * Gives the whole pages inside these iovecs back to the kernel (MADV_DONTNEED): they read as zeros afterwards. 0 or a
+   * negative errno.
+   */
+  discard(iovecs: number, count: number): number
+
   /** Idempotent: closes the epoll and lets go of the memory. Descriptors stay with their owners. */
   close(): void
 }

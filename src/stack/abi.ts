@@ -44,6 +44,7 @@ export interface Exports {
   tg_pcbs(): number
   tg_receive_held(): number
   tg_send_used(): number
+  tg_trim(): number
 }
 
 /** Every function that `Exports` names: WebAssembly.Module.exports() must have exactly these and `memory`. */
@@ -78,6 +79,7 @@ export const EXPORT_NAMES = [
   'tg_pcbs',
   'tg_receive_held',
   'tg_send_used',
+  'tg_trim',
 ] as const satisfies readonly (keyof Exports)[]
 
 export const CONSTANT_NAMES = [

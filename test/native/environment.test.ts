@@ -58,6 +58,8 @@ test.serial('io: offsets out of the memory, or not aligned, give EFAULT', t => {
   t.is(rig.io.writePackets(fd, 32, 0, 1), EINVAL)
   t.is(rig.io.sendDatagrams(fd, 32, 0, 1), EINVAL)
   t.is(rig.io.readv(0xffffffff, ...rig.iovecs(1)), EBADF)
+  t.is(rig.io.discard(end, 1), EFAULT)
+  t.is(rig.io.discard(0, 1), EFAULT)
 })
 
 test.serial('io: wrong arguments of the constructor are a TypeError', t => {
@@ -206,4 +208,16 @@ test.serial('errno: names of positive and negative numbers', t => {
     'EPERM',
     'E99999',
   ])
+})
+
+test.serial('io: discard gives back whole pages only', t => {
+  const rig = openRig(t)
+  const words = new Uint32Array(rig.bytes.buffer)
+  const [from, to] = [0x10000 - 100, 0x20000 + 100]
+  rig.bytes.fill(7, from, to)
+  words.set([from, to - from], 0)
+  t.is(rig.io.discard(0, 1), 0)
+  const zeros = rig.bytes.subarray(from, to).indexOf(0)
+  t.true(zeros >= 0 && zeros < 4096 + 100)
+  t.deepEqual([rig.bytes[from], rig.bytes[to - 1]], [7, 7])
 })

@@ -8,82 +8,16 @@
  */
 #include "tungate.h"
 
-#define SMALL_BYTES 4096
-#define LARGE_BYTES 65536
 #define READ_CHUNKS 4 /* large chunks offered for one read */
-#define KEEP_SMALL 256
-#define KEEP_LARGE 64
 
-struct tg_chunk {
-  struct tg_chunk *next;
-  u32_t size;  /* SMALL_BYTES or LARGE_BYTES */
-  u32_t room;  /* how much of it is used for this flow's MSS */
-  u32_t filled, written, acked;
-  u8_t bytes[];
-};
-
-static struct {
-  struct tg_chunk *head;
-  u32_t count;
-} small_kept, large_kept;
-static u32_t used_bytes, waiting;
-static struct tg_chunk *limbo; /* freed while packets that may point into them are not written yet */
-
-static struct tg_chunk *chunk_new(u32_t size, u32_t mss)
-{
-  struct tg_chunk **kept = size == SMALL_BYTES ? &small_kept.head : &large_kept.head;
-  struct tg_chunk *chunk = *kept;
-  if (chunk != NULL) {
-    *kept = chunk->next;
-    *(size == SMALL_BYTES ? &small_kept.count : &large_kept.count) -= 1;
-  } else {
-    chunk = malloc(sizeof *chunk + size);
-    if (chunk == NULL) return NULL;
-  }
-  used_bytes += size;
-  u32_t usable = size == LARGE_BYTES ? size - 1 : size; /* tcp_write takes a 16-bit length */
-  *chunk = (struct tg_chunk){.size = size, .room = mss != 0 && mss < usable ? usable / mss * mss : usable};
-  return chunk;
-}
-
-static void chunk_keep(struct tg_chunk *chunk)
-{
-  u32_t *count = chunk->size == SMALL_BYTES ? &small_kept.count : &large_kept.count;
-  if (*count >= (chunk->size == SMALL_BYTES ? KEEP_SMALL : KEEP_LARGE)) {
-    free(chunk);
-    return;
-  }
-  struct tg_chunk **head = chunk->size == SMALL_BYTES ? &small_kept.head : &large_kept.head;
-  chunk->next = *head;
-  *head = chunk;
-  *count += 1;
-}
-
-static void chunk_free(struct tg_chunk *chunk)
-{
-  used_bytes -= chunk->size;
-  if (tg_egress_pending()) {
-    chunk->next = limbo;
-    limbo = chunk;
-  } else chunk_keep(chunk);
-}
-
-/* The packets are written: what was freed meanwhile may be used again. */
-void tg_chunks_settle(void)
-{
-  while (limbo != NULL) {
-    struct tg_chunk *chunk = limbo;
-    limbo = chunk->next;
-    chunk_keep(chunk);
-  }
-}
+static u32_t waiting;
 
 static void free_list(struct tg_chunk **list)
 {
   while (*list != NULL) {
     struct tg_chunk *chunk = *list;
     *list = chunk->next;
-    chunk_free(chunk);
+    tg_chunk_free(chunk);
   }
 }
 
@@ -99,7 +33,8 @@ void tg_send_free(struct tg_flow *flow)
 
 static u32_t flow_limit(void)
 {
-  u32_t free = used_bytes < TG_TX_BUDGET ? TG_TX_BUDGET - used_bytes : 0;
+  u32_t used = tg_send_used();
+  u32_t free = used < TG_TX_BUDGET ? TG_TX_BUDGET - used : 0;
   return LWIP_MIN(free / 4, TG_TX_FLOW_MAX);
 }
 
@@ -112,8 +47,10 @@ static void wait(struct tg_flow *flow)
 
 static int reserve_chunk(struct tg_flow *flow, u32_t size)
 {
-  struct tg_chunk *chunk = chunk_new(size, flow->peer_mss);
+  struct tg_chunk *chunk = tg_chunk_new(size);
   if (chunk == NULL) return 0;
+  u32_t usable = LWIP_MIN(size, 0xffff), mss = flow->peer_mss; /* tcp_write takes a 16-bit length */
+  chunk->room = mss != 0 && mss < usable ? usable / mss * mss : usable;
   struct tg_chunk **end = &flow->tx_reserved;
   while (*end != NULL) end = &(*end)->next;
   *end = chunk;
@@ -131,14 +68,14 @@ TG_EXPORT(tg_tcp_reserve) u32_t tg_tcp_reserve(u32_t id)
   u32_t limit = flow_limit(), count = 0;
   struct tg_chunk *tail = flow->tx_tail;
   if (tail != NULL && tail->filled < tail->room) {
-    tg_iovecs[count].offset = (u32_t)(uintptr_t)(tail->bytes + tail->filled);
+    tg_iovecs[count].offset = (u32_t)(uintptr_t)(tg_chunk_bytes(tail) + tail->filled);
     tg_iovecs[count++].length = tail->room - tail->filled;
   }
-  if (flow->tx_bytes == 0) reserve_chunk(flow, SMALL_BYTES);
-  for (u32_t at = 0; at < READ_CHUNKS && flow->tx_bytes + (at + 1) * LARGE_BYTES <= limit; at++)
-    if (!reserve_chunk(flow, LARGE_BYTES)) break;
+  if (flow->tx_bytes == 0) reserve_chunk(flow, TG_SMALL_BYTES);
+  for (u32_t at = 0; at < READ_CHUNKS && flow->tx_bytes + (at + 1) * TG_LARGE_BYTES <= limit; at++)
+    if (!reserve_chunk(flow, TG_LARGE_BYTES)) break;
   for (struct tg_chunk *chunk = flow->tx_reserved; chunk != NULL; chunk = chunk->next) {
-    tg_iovecs[count].offset = (u32_t)(uintptr_t)chunk->bytes;
+    tg_iovecs[count].offset = (u32_t)(uintptr_t)tg_chunk_bytes(chunk);
     tg_iovecs[count++].length = chunk->room;
   }
   if (count == 0) wait(flow);
@@ -151,7 +88,7 @@ static void write_out(struct tg_flow *flow)
   for (struct tg_chunk *chunk = flow->tx_head; chunk != NULL && flow->pcb != NULL; chunk = chunk->next) {
     if (chunk->written == chunk->filled) continue;
     u16_t bytes = (u16_t)(chunk->filled - chunk->written);
-    if (tcp_write(flow->pcb, chunk->bytes + chunk->written, bytes, 0) != ERR_OK) {
+    if (tcp_write(flow->pcb, tg_chunk_bytes(chunk) + chunk->written, bytes, 0) != ERR_OK) {
       wait(flow); /* out of memory: tried again by tg_acked or tg_send_tick */
       break;
     }
@@ -218,7 +155,7 @@ void tg_acked(struct tg_flow *flow, u32_t bytes)
     if (chunk->acked != chunk->filled) break;
     flow->tx_head = chunk->next;
     if (chunk->next == NULL) flow->tx_tail = NULL;
-    chunk_free(chunk);
+    tg_chunk_free(chunk);
   }
   resume(flow);
 }
@@ -228,9 +165,4 @@ void tg_send_tick(void)
 {
   for (u32_t id = 0; waiting > 0 && id < tg_config.max_flows; id++)
     if (tg_flows[id].tx_waiting) resume(&tg_flows[id]);
-}
-
-TG_EXPORT(tg_send_used) u32_t tg_send_used(void)
-{
-  return used_bytes;
 }

@@ -3,7 +3,7 @@
  *
  *   slots.c     where the host lets packets land        guard.c     is it a packet? for whom?
  *   fragments.c reassembly, then back to the same path  tcp.c       SYN held, flow found, lwIP fed
- *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes
+ *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes, in chunks (chunks.c)
  *   pcbs.c      lwIP's control blocks, in O(1)          isn.c       sequences that nobody guesses
  *   icmp.c      truthful errors
  *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client
@@ -36,6 +36,8 @@
 #define TG_EGRESS_IOVECS 32768
 #define TG_TX_BUDGET (96u << 20) /* bytes from upstreams waiting for clients, all flows */
 #define TG_TX_FLOW_MAX (2u << 20)
+#define TG_SMALL_BYTES 4096 /* chunks.c */
+#define TG_LARGE_BYTES 65536
 #define TG_RX_BUDGET (64u << 20) /* bytes from clients waiting for upstreams, all flows */
 #define TG_RX_FLOW_FLOOR (64u << 10)
 #define TG_IOVECS 64 /* scratch for one read or write of a flow */
@@ -67,7 +69,13 @@ enum tg_error {
   TG_ERR_MEMORY
 };
 
-struct tg_chunk;
+/* Bytes for a client, on their way (chunks.c). */
+struct tg_chunk {
+  struct tg_chunk *next;
+  u32_t size;
+  u32_t room; /* how much of it is used for this flow's MSS */
+  u32_t filled, written, acked;
+};
 
 struct tg_flow {
   /* read by the host */
@@ -107,6 +115,13 @@ void tg_acknowledge(struct tg_flow *flow);
 void tg_pcbs_timers(void);
 int tg_pcbs_busy(void);
 
+/* ---- chunks.c ---- */
+struct tg_chunk *tg_chunk_new(u32_t size);
+u8_t *tg_chunk_bytes(const struct tg_chunk *chunk);
+void tg_chunk_free(struct tg_chunk *chunk);
+void tg_chunks_settle(void);
+u32_t tg_send_used(void);
+
 /* ---- events.c ---- */
 void tg_event(struct tg_flow *flow, u32_t bits);
 
@@ -135,11 +150,13 @@ extern struct tg_counters tg_counters;
 
 /* ---- ingress ---- */
 struct pbuf *tg_slot_pbuf(u32_t slot, u32_t skip, u32_t length);
+u32_t tg_slots_unneeded(struct tg_iovec *into);
 void tg_guard(struct pbuf *p, int vouched, u32_t segment);
 /* p->payload at the transport header, ip_data filled. Each eats p. */
 void tg_tcp_packet(struct pbuf *p, int vouched);
 void tg_udp_packet(struct pbuf *p, int vouched, u32_t segment);
 int tg_datagrams_almost_full(void);
+u32_t tg_landing_unneeded(struct tg_iovec *into);
 void tg_fragment4(struct pbuf *p);
 void tg_fragment6(struct pbuf *p, u32_t protocol);
 void tg_fragments_init(void);
@@ -161,7 +178,6 @@ void tg_send_free(struct tg_flow *flow);
 void tg_send_tick(void);
 int tg_unwritten(const struct tg_flow *flow);
 void tg_finish(struct tg_flow *flow);
-void tg_chunks_settle(void);
 
 /* ---- icmp.c: codes are those of tg_refuse ---- */
 enum tg_answer {

@@ -42,6 +42,19 @@ void tg_udp_init(void)
     tg_landing_table[slot].offset = (u32_t)(uintptr_t)landing[slot];
 }
 
+/* All landing slots, when nothing has come since the last call; how many iovecs that is. */
+u32_t tg_landing_unneeded(struct tg_iovec *into)
+{
+  static double seen, given;
+  double now = tg_counters.udp_out;
+  int quiet = now == seen && now != given;
+  seen = now;
+  if (!quiet) return 0;
+  given = now;
+  *into = (struct tg_iovec){(u32_t)(uintptr_t)landing, sizeof landing};
+  return 1;
+}
+
 /* ---- endpoints ---- */
 
 static u32_t *bucket_of(const u8_t *address, u32_t port)
