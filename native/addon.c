@@ -148,13 +148,16 @@ static bool take_addresses(napi_env env, napi_value options, struct link *link) 
 static napi_value link_configure_function(napi_env env, napi_callback_info info) {
   napi_value arguments[ARGUMENTS_MAX];
   struct link link = {0};
-  int32_t pid = 0, mtu = 0;
+  int32_t pid = 0, mtu = 0, queue_packets = 0;
   arguments_of(env, info, arguments);
   if (!take_name(env, arguments[0], link.name) || !take_int(env, arguments[0], "mtu", &mtu) ||
-      !take_int(env, arguments[0], "pid", &pid) || !take_bool(env, arguments[0], "up", &link.up))
-    return throw_type(env, "linkConfigure({ name: string, mtu: number, addresses: string[], up: boolean, pid?: number })");
+      !take_int(env, arguments[0], "queuePackets", &queue_packets) || !take_int(env, arguments[0], "pid", &pid) ||
+      !take_bool(env, arguments[0], "up", &link.up))
+    return throw_type(env, "linkConfigure({ name: string, mtu: number, addresses: string[], up: boolean, "
+                           "queuePackets?: number, pid?: number })");
   if (!take_addresses(env, arguments[0], &link)) return throw_fault(env, &link.fault);
   link.mtu = (uint32_t)mtu;
+  link.queue_packets = (uint32_t)queue_packets;
   if (pid == 0)
     link_configure(&link);
   else if (netns_run(pid, link_configure, &link, sizeof link, NULL, &link.fault) < 0)

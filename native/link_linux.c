@@ -121,8 +121,8 @@ static const char *address_advice(int error, uint8_t family) {
   return "IPv6 may be switched off on this device (net.ipv6.conf.*.disable_ipv6), or its MTU be under 1280 bytes.";
 }
 
-/** MTU when `mtu` is not 0, the state when `state` is set. */
-static int change_link(int fd, int index, uint32_t mtu, bool state, bool up) {
+/** MTU and queue when they are not 0, the state when `state` is set. */
+static int change_link(int fd, int index, uint32_t mtu, uint32_t queue_packets, bool state, bool up) {
   struct request request = {
       .header = {.nlmsg_len = NLMSG_LENGTH(sizeof request.link),
                  .nlmsg_type = RTM_NEWLINK,
@@ -130,6 +130,7 @@ static int change_link(int fd, int index, uint32_t mtu, bool state, bool up) {
       .link = {.ifi_family = AF_UNSPEC, .ifi_index = index},
   };
   if (mtu != 0) put(&request, IFLA_MTU, &mtu, sizeof mtu);
+  if (queue_packets != 0) put(&request, IFLA_TXQLEN, &queue_packets, sizeof queue_packets);
   if (state) {
     request.link.ifi_change = IFF_UP;
     request.link.ifi_flags = up ? IFF_UP : 0;
@@ -155,7 +156,9 @@ static int add_address(int fd, int index, const struct link_address *address) {
 
 static void configure(struct link *link, int fd, int index) {
   static const char newlink[] = "rtnetlink(RTM_NEWLINK)";
-  int error = link->mtu == 0 ? 0 : change_link(fd, index, link->mtu, false, false);
+  int error = 0;
+  if (link->mtu != 0 || link->queue_packets != 0)
+    error = change_link(fd, index, link->mtu, link->queue_packets, false, false);
   if (error != 0) {
     fault_set(&link->fault, error, newlink, link_advice(error));
     return;
@@ -166,7 +169,7 @@ static void configure(struct link *link, int fd, int index) {
     fault_set(&link->fault, error, "rtnetlink(RTM_NEWADDR)", address_advice(error, link->addresses[at].family));
     return;
   }
-  error = change_link(fd, index, 0, true, link->up);
+  error = change_link(fd, index, 0, 0, true, link->up);
   if (error != 0) fault_set(&link->fault, error, newlink, link_advice(error));
 }
 

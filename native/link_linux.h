@@ -25,6 +25,8 @@ struct link {
   char name[16];
   /** Bytes; 0: leave it. */
   uint32_t mtu;
+  /** Packets that the device holds for its reader; 0: leave it. */
+  uint32_t queue_packets;
   bool up;
   uint32_t address_count;
   struct link_address addresses[LINK_ADDRESSES_MAX];
@@ -34,7 +36,7 @@ struct link {
 /** Reads `198.18.0.1/15`; without a prefix it is the host's own (32, 128). false when it is no address. */
 bool link_parse_address(const char *text, struct link_address *out);
 
-/** A `struct link`: sets MTU, addresses and state, in that order; stops at the first fault. */
+/** A `struct link`: sets MTU, queue, addresses and state, in that order; stops at the first fault. */
 void link_configure(void *link);
 
 bool link_exists(const char *name);

@@ -112,8 +112,19 @@ export interface Addon {
 
   /** Throws an Error with `code` (e.g. 'EPERM'), `errno` (positive), `syscall`, and advice in its message. */
   tunOpen(options: TunOpenOptions): TunInfo
-  /** Sets addresses (`198.18.0.1/15`, `fd00::1/64`), MTU and link state of a device in the caller's namespace (or that of `pid`). MTU 0: left as it is. `up: false` takes the link down. 32 addresses at most. Throws as tunOpen. */
-  linkConfigure(options: { name: string; mtu: number; addresses: readonly string[]; up: boolean; pid?: number }): void
+  /**
+   * Sets addresses (`198.18.0.1/15`, `fd00::1/64`; 32 at most), MTU, length of the queue to its reader, and link state of a
+   * device in the caller's namespace (or that of `pid`). MTU 0, no queuePackets: left as they are. `up: false` takes the link
+   * down. Throws as tunOpen.
+   */
+  linkConfigure(options: {
+    name: string
+    mtu: number
+    addresses: readonly string[]
+    up: boolean
+    queuePackets?: number
+    pid?: number
+  }): void
   /** true when the device exists in the caller's namespace. */
   linkExists(name: string): boolean
 

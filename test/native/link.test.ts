@@ -9,6 +9,7 @@ const test = canOpenTun() ? anyTest.serial : anyTest.serial.skip
 interface Link {
   flags: string[]
   mtu: number
+  txqlen: number
   addr_info: { local: string; prefixlen: number; scope: string; tentative?: boolean; nodad?: boolean }[]
 }
 
@@ -37,6 +38,16 @@ for (const user of [undefined, true])
     t.deepEqual(globals(link).sort(), ['10.9.8.7/32', '198.18.0.1/15', 'fd00::1/64', 'fd01::5/128'])
     t.true(link.addr_info.filter(info => info.local.startsWith('fd')).every(info => info.nodad && !info.tentative))
   })
+
+test('link: the queue to the reader has the length that was asked for, or its own', async t => {
+  const space = await device(t)
+  const configure = (more: { queuePackets?: number }) =>
+    addon.linkConfigure({ name: 'tg0', mtu: 0, addresses: [], up: true, pid: space.pid, ...more })
+  configure({})
+  t.is(look(space).txqlen, 500)
+  configure({ queuePackets: 1234 })
+  t.is(look(space).txqlen, 1234)
+})
 
 test('link: MTU 0 leaves the MTU, and up: false takes the link down', async t => {
   const space = await device(t)
