@@ -20,7 +20,7 @@
 struct io {
   struct environment *environment;
   struct io *next, **link;
-  /** Who may still touch this: the JavaScript object, and the uv handle until its close callback. */
+  /** Who may still touch this: the JavaScript object, each of its methods, and the uv handle until its close callback. */
   unsigned references;
   /** -1 when closed. */
   int epoll;
@@ -156,53 +156,15 @@ static bool take_references(napi_env env, struct io *io, napi_value self, napi_v
          napi_async_init(env, NULL, name, &io->context) == napi_ok;
 }
 
-static napi_value construct(napi_env env, napi_callback_info info) {
-  napi_value self, target, arguments[3];
-  size_t count = 3;
-  uv_loop_t *loop;
-  struct environment *environment = environment_of(env);
-  napi_get_cb_info(env, info, &count, arguments, &self, NULL);
-  if (napi_get_new_target(env, info, &target) != napi_ok || target == NULL || environment->ending) {
-    napi_throw_type_error(env, NULL, "Io is a class: use new");
-    return NULL;
-  }
-  struct io *io = calloc(1, sizeof *io);
-  if (io == NULL || !take_arguments(env, io, arguments)) {
-    free(io);
-    napi_throw_type_error(env, NULL, "new Io(memory: ArrayBuffer, ready: Int32Array, onReady: function)");
-    return NULL;
-  }
-  io->epoll = -1;
-  io->environment = environment;
-  io->references = 1;
-  environment_retain(environment);
-  if (napi_wrap(env, self, io, on_finalize, NULL, NULL) != napi_ok) {
-    release(io);
-    return NULL;
-  }
-  int error = napi_get_uv_event_loop(env, &loop) == napi_ok ? open_poll(io, loop) : -EINVAL;
-  if (error < 0) {
-    napi_throw_error(env, uv_err_name(error), "Io: no epoll can be opened; too many files open, perhaps");
-    return NULL;
-  }
-  io->link = &environment->ios;
-  io->next = environment->ios;
-  if (io->next != NULL) io->next->link = &io->next;
-  environment->ios = io;
-  if (!take_references(env, io, self, arguments)) io_close(io);
-  return self;
-}
-
 /**
  * The Io of a call and its `count` numbers; what is no number becomes 0xffffffff, which no descriptor and no offset is.
  * NULL when the Io is closed.
  */
 static struct io *enter(napi_env env, napi_callback_info info, uint32_t *numbers, size_t count) {
-  napi_value self, arguments[ARGUMENTS_MAX];
+  napi_value arguments[ARGUMENTS_MAX];
   size_t given = ARGUMENTS_MAX;
   void *data;
-  if (napi_get_cb_info(env, info, &given, arguments, &self, NULL) != napi_ok) return NULL;
-  if (napi_unwrap(env, self, &data) != napi_ok) return NULL;
+  if (napi_get_cb_info(env, info, &given, arguments, NULL, &data) != napi_ok) return NULL;
   for (size_t at = 0; at < count; at++)
     if (napi_get_value_uint32(env, arguments[at], &numbers[at]) != napi_ok) numbers[at] = UINT32_MAX;
   struct io *io = data;
@@ -277,7 +239,8 @@ static napi_value close_method(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-napi_value io_define(napi_env env) {
+/** Methods of one object, not of its class: so a call finds its Io without a look into the object. */
+static bool give_methods(napi_env env, struct io *io, napi_value self) {
   static const struct {
     const char *name;
     napi_callback method;
@@ -293,12 +256,56 @@ napi_value io_define(napi_env env) {
       {"discard", discard},
       {"close", close_method},
   };
-  enum { COUNT = sizeof methods / sizeof *methods };
-  napi_property_descriptor properties[COUNT];
-  for (size_t at = 0; at < COUNT; at++)
-    properties[at] = (napi_property_descriptor){
-        .utf8name = methods[at].name, .method = methods[at].method, .attributes = napi_default_method};
+  for (size_t at = 0; at < sizeof methods / sizeof *methods; at++) {
+    napi_value function;
+    if (napi_create_function(env, methods[at].name, NAPI_AUTO_LENGTH, methods[at].method, io, &function) != napi_ok ||
+        napi_add_finalizer(env, function, io, on_finalize, NULL, NULL) != napi_ok)
+      return false;
+    io->references++;
+    if (napi_set_named_property(env, self, methods[at].name, function) != napi_ok) return false;
+  }
+  return true;
+}
+
+static napi_value construct(napi_env env, napi_callback_info info) {
+  napi_value self, target, arguments[3];
+  size_t count = 3;
+  uv_loop_t *loop;
+  struct environment *environment = environment_of(env);
+  napi_get_cb_info(env, info, &count, arguments, &self, NULL);
+  if (napi_get_new_target(env, info, &target) != napi_ok || target == NULL || environment->ending) {
+    napi_throw_type_error(env, NULL, "Io is a class: use new");
+    return NULL;
+  }
+  struct io *io = calloc(1, sizeof *io);
+  if (io == NULL || !take_arguments(env, io, arguments)) {
+    free(io);
+    napi_throw_type_error(env, NULL, "new Io(memory: ArrayBuffer, ready: Int32Array, onReady: function)");
+    return NULL;
+  }
+  io->epoll = -1;
+  io->environment = environment;
+  io->references = 1;
+  environment_retain(environment);
+  if (napi_wrap(env, self, io, on_finalize, NULL, NULL) != napi_ok) {
+    release(io);
+    return NULL;
+  }
+  int error = napi_get_uv_event_loop(env, &loop) == napi_ok ? open_poll(io, loop) : -EINVAL;
+  if (error < 0) {
+    napi_throw_error(env, uv_err_name(error), "Io: no epoll can be opened; too many files open, perhaps");
+    return NULL;
+  }
+  io->link = &environment->ios;
+  io->next = environment->ios;
+  if (io->next != NULL) io->next->link = &io->next;
+  environment->ios = io;
+  if (!take_references(env, io, self, arguments) || !give_methods(env, io, self)) io_close(io);
+  return self;
+}
+
+napi_value io_define(napi_env env) {
   napi_value constructor = NULL;
-  napi_define_class(env, "Io", NAPI_AUTO_LENGTH, construct, NULL, COUNT, properties, &constructor);
+  napi_define_class(env, "Io", NAPI_AUTO_LENGTH, construct, NULL, 0, NULL, &constructor);
   return constructor;
 }
