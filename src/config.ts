@@ -19,6 +19,7 @@ export interface Config {
   /** undefined: not set, so there is nothing to run. */
   readonly proxy: ProxyOptions | undefined
   readonly tun: Omit<GatewayOptions['tun'], 'fd' | 'pid'> & { readonly fd: number | 'none' }
+  readonly upstream: GatewayOptions['upstream']
   readonly bind: GatewayOptions['bind']
   readonly tcp: {
     readonly connectTimeout: number
@@ -95,6 +96,7 @@ export function gatewayOptions(config: Config): GatewayOptions {
   return {
     tun: fd === 'none' ? tun : { ...tun, fd },
     proxy: config.proxy,
+    upstream: config.upstream,
     bind: config.bind,
     tcp: {
       connectTimeoutMs: config.tcp.connectTimeout,

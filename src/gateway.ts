@@ -120,7 +120,7 @@ class TunGateway extends EventEmitter implements Gateway {
       scratch: stack.abi.scratch,
       scratchBytes: stack.abi.scratchBytes,
     }
-    const dialer = new Socks5Dialer(poller, arena, options.proxy, options.bind, this.#log)
+    const dialer = new Socks5Dialer(poller, arena, options.proxy, options.upstream, options.bind, this.#log)
     const plane = new DataPlane({ stack, poller, tun, dialer }, options, this.#log, onFailure)
     const running = { stack, poller, plane }
     this.#running = running

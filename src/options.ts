@@ -29,6 +29,13 @@ export interface GatewayOptions {
     readonly offload: 'auto' | 'off'
   }
   readonly proxy: ProxyOptions
+  /** How the proxy is spoken to. */
+  readonly upstream: {
+    /** One message after another, all in one write, or whichever the proxy understands. */
+    readonly handshake: 'auto' | 'strict' | 'pipelined'
+    /** Connections made in advance at most, filled by demand; 0 for none. */
+    readonly pool: number
+  }
   /** How the gateway's own sockets leave the machine beside the tun. */
   readonly bind: {
     readonly interface: string
@@ -66,6 +73,7 @@ export const DEFAULTS: Omit<GatewayOptions, 'proxy'> = {
     address6: 'fd74:756e::1/64',
     offload: 'auto',
   },
+  upstream: { handshake: 'auto', pool: 16 },
   bind: { interface: '', mark: 0 },
   tcp: {
     connectTimeoutMs: 10 * SECOND,
@@ -102,6 +110,7 @@ export function completeOptions(input: GatewayInput): GatewayOptions {
 }
 
 const WORDS: { readonly [path: string]: readonly string[] } = {
+  'upstream.handshake': ['auto', 'strict', 'pipelined'],
   'tun.offload': ['auto', 'off'],
   'icmp.echo': ['off', 'reply'],
 }

@@ -120,6 +120,8 @@ const SECOND_VALUES: Record<string, [raw: string, value: unknown]> = {
   'tun.address4': ['10.9.8.7/24', '10.9.8.7/24'],
   'tun.address6': ['', ''],
   'tun.offload': ['off', 'off'],
+  'upstream.handshake': ['strict', 'strict'],
+  'upstream.pool': ['256', 256],
   'bind.interface': ['eth0', 'eth0'],
   'bind.mark': ['4294967295', 4_294_967_295],
   'tcp.connectTimeout': ['1500ms', 1500],
@@ -134,7 +136,7 @@ const SECOND_VALUES: Record<string, [raw: string, value: unknown]> = {
   'icmp.echo': ['reply', 'reply'],
 }
 
-for (const key of KEYS.filter(each => /^(tun|bind|tcp|udp|limits|icmp)\./.test(each.path))) {
+for (const key of KEYS.filter(each => /^(tun|upstream|bind|tcp|udp|limits|icmp)\./.test(each.path))) {
   test(`config: ${key.path} reaches the gateway by flag and by variable, and its text parses back`, t => {
     const [raw, value] = SECOND_VALUES[key.path]!
     const told = (loaded: Loaded) => {

@@ -42,7 +42,7 @@ for (const port of [1, 65_535])
   })
 
 const refused: readonly [string, object, RegExp][] = [
-  ['an unknown section', { proxy: PROXY, tcpp: {} }, /^tcpp: .*allowed: tun, bind, tcp, udp, limits, icmp$/],
+  ['an unknown section', { proxy: PROXY, tcpp: {} }, /^tcpp: .*allowed: tun, upstream, bind, tcp, udp, limits, icmp$/],
   ['an unknown field', { proxy: PROXY, tcp: { idleTimeout: 1 } }, /^tcp\.idleTimeout: found 1, .*idleTimeoutMs/],
   ['text for a number', { proxy: PROXY, tun: { mtu: '1500' } }, /^tun\.mtu: found 1500, allowed: a whole number/],
   ['a number for text', { proxy: PROXY, tun: { name: 3 } }, /^tun\.name: found 3, allowed: text$/],
@@ -52,6 +52,11 @@ const refused: readonly [string, object, RegExp][] = [
   ['text for a descriptor', { proxy: PROXY, tun: { fd: '3' } }, /^tun\.fd: found 3, allowed: a whole number/],
   ['another word for offload', { proxy: PROXY, tun: { offload: 'maybe' } }, /^tun\.offload: found maybe, .*auto, off$/],
   ['another word for echo', { proxy: PROXY, icmp: { echo: 'auto' } }, /^icmp\.echo: found auto, allowed: off, reply$/],
+  [
+    'another word for the handshake',
+    { proxy: PROXY, upstream: { handshake: 'fast' } },
+    /^upstream\.handshake: found fast, allowed: auto, strict, pipelined$/,
+  ],
   ['true for a word', { proxy: PROXY, tun: { offload: true } }, /^tun\.offload: found true, allowed: /],
   ['no proxy', {}, /^proxy\.host: found undefined, /],
   ['a proxy without a host', { proxy: { host: '', port: 1080 } }, /^proxy\.host: /],

@@ -34,7 +34,7 @@ export interface Key {
 const SECOND = 1000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
-const { tun, bind, tcp, udp, limits, icmp } = DEFAULTS
+const { tun, upstream, bind, tcp, udp, limits, icmp } = DEFAULTS
 
 export const KEYS: readonly Key[] = [
   {
@@ -104,6 +104,22 @@ export const KEYS: readonly Key[] = [
     value: 'auto|off',
     short: '--offload',
     meaning: "the kernel's segmentation and checksum offload",
+  },
+  {
+    path: 'upstream.handshake',
+    default: upstream.handshake,
+    format: oneOf('auto', 'strict', 'pipelined'),
+    unit: '',
+    value: 'auto|strict|pipelined',
+    meaning: 'message by message, or in one write',
+  },
+  {
+    path: 'upstream.pool',
+    default: upstream.pool,
+    format: integer(0, 256),
+    unit: 'count',
+    value: 'N',
+    meaning: 'connections to the proxy made in advance; 0: none',
   },
   {
     path: 'bind.interface',

@@ -39,6 +39,11 @@ export class ProxyAddress {
     return this.#endpoints[this.#current]
   }
 
+  /** It answered when it was last asked. */
+  get isUp(): boolean {
+    return this.#state === 'up'
+  }
+
   has(endpoint: IpEndpoint): boolean {
     return endpoint.port === this.#port && this.#endpoints.some(known => sameAddress(known.address, endpoint.address))
   }

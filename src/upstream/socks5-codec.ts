@@ -98,17 +98,14 @@ export function addressFields(): AddressFields {
   return { addressType: UNKNOWN, addressAt: 0, addressLength: 0, port: 0 }
 }
 
-/**
- * `VER NMETHODS METHODS`. Without a password only "none" is offered; with one, "none" and "password", so that a proxy
- * that asks for nothing still takes us.
- */
-export function encodeGreeting(bytes: Uint8Array, at: number, withPassword: boolean): number {
-  const length = withPassword ? 4 : 3
+/** `VER NMETHODS METHODS`: one method or both are offered. */
+export function encodeGreeting(bytes: Uint8Array, at: number, none: boolean, password: boolean): number {
+  const length = none && password ? 4 : 3
   requireRoom(bytes, at, length)
   bytes[at] = VERSION
   bytes[at + 1] = length - 2
-  bytes[at + 2] = Method.none
-  if (withPassword) bytes[at + 3] = Method.password
+  bytes[at + 2] = none ? Method.none : Method.password
+  if (length === 4) bytes[at + 3] = Method.password
   return length
 }
 

@@ -1,72 +1,65 @@
 /**
  * The SOCKS5 upstream: CONNECT for streams, UDP ASSOCIATE for datagrams (RFC 1928, RFC 1929).
  */
-import { lookup } from 'node:dns/promises'
-
-import { type IpEndpoint, parseAddress, sameAddress } from '../endpoint.ts'
+import { type IpEndpoint, sameAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, Socket } from '../io/socket.ts'
-import type { ProxyOptions } from '../options.ts'
-import type {
-  Arena,
-  Association,
-  AssociationListener,
-  DatagramFields,
-  Dial,
-  DialError,
-  Dialer,
-  DialListener,
-} from './dialer.ts'
+import type { GatewayOptions, ProxyOptions } from '../options.ts'
+import { ConnectionPool, TICK_MS } from './connection-pool.ts'
+import type { Arena, Association, AssociationListener, Dial, DialError, Dialer, DialListener } from './dialer.ts'
 import { type HealthLog, ProxyAddress } from './proxy-address.ts'
-import {
-  AddressType,
-  addressFields,
-  Command,
-  encodeUdpHeader,
-  parseUdpHeader,
-  type ReplyFields,
-  type UdpFields,
-} from './socks5-codec.ts'
-import { type Credentials, Handshake, type HandshakeListener } from './socks5-handshake.ts'
-
-/** RFC 768 over IPv4 (RFC 791) and over IPv6 (RFC 8200): bytes of the largest UDP payload. */
-const MAX_UDP_PAYLOAD_IPV4 = 65_507
-const MAX_UDP_PAYLOAD_IPV6 = 65_527
+import { Socks5Association } from './socks5-association.ts'
+import { Command, type ReplyFields } from './socks5-codec.ts'
+import { type Credentials, Handshake, type HandshakeEnd, type HandshakeListener } from './socks5-handshake.ts'
+import { type Manner, Manners } from './socks5-manners.ts'
+import { type NotConnected, Opening, type OpeningHost } from './socks5-opening.ts'
 
 /** What connect() says of the network, not of this machine. */
 const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
 /** The same complaint is logged at most so often. */
 const COMPLAINT_MS = 60_000
 
-const NOT_RESOLVED: DialError = { failure: 'upstream-down', message: "the proxy's name has no address (yet)" }
-/** RFC 1928 §6: a client that does not know its address and port beforehand says zeros. */
-const ANY_IPV4: IpEndpoint = { address: new Uint8Array(4), port: 0 }
+/** While more are being opened for clients, each connection made in advance would keep them waiting. */
+const BUSY_OPENINGS = 8
 
-export class Socks5Dialer implements Dialer {
+const NOT_RESOLVED: NotConnected = {
+  error: { failure: 'upstream-down', message: "the proxy's name has no address (yet)" },
+  end: 'local',
+}
+
+export class Socks5Dialer implements Dialer, OpeningHost {
   readonly poller: Poller
   readonly arena: Arena
   readonly proxy: ProxyAddress
-  readonly credentials: Credentials | undefined
-  /** Where the relays of live associations are. */
+  readonly manners: Manners
   readonly relays = new Set<IpEndpoint>()
+  readonly #credentials: Credentials | undefined
   readonly #binding: Binding
   readonly #log: HealthLog
-  #handshakes = 0
-  #failures = 0
+  readonly #pool: ConnectionPool
+  readonly #openings = new Set<Opening>()
+  readonly #counters = { handshakes: 0, handshake_failures: 0, handshake_fallbacks: 0 }
   #localFailureAt = Number.NEGATIVE_INFINITY
+  #clock: NodeJS.Timeout | undefined
 
-  constructor(poller: Poller, arena: Arena, options: ProxyOptions, binding: Binding, log: HealthLog) {
+  constructor(
+    poller: Poller,
+    arena: Arena,
+    proxy: ProxyOptions,
+    upstream: GatewayOptions['upstream'],
+    binding: Binding,
+    log: HealthLog,
+  ) {
     this.poller = poller
     this.arena = arena
     this.#binding = binding
     this.#log = log
-    this.proxy = new ProxyAddress(options.host, options.port, log)
-    if (options.username !== undefined) {
-      this.credentials = {
-        username: Buffer.from(options.username),
-        password: Buffer.from(options.password ?? ''),
-      }
+    this.proxy = new ProxyAddress(proxy.host, proxy.port, log)
+    this.manners = new Manners(upstream.handshake, proxy.username !== undefined)
+    this.#pool = new ConnectionPool(this, upstream.pool)
+    if (proxy.username !== undefined) {
+      this.#credentials = { username: Buffer.from(proxy.username), password: Buffer.from(proxy.password ?? '') }
     }
   }
 
@@ -76,15 +69,26 @@ export class Socks5Dialer implements Dialer {
   }
 
   connect(destination: IpEndpoint, listener: DialListener): Dial {
-    const dial = new Socks5Dial(this, destination, listener)
-    dial.start()
-    return dial
+    return this.#start(new Socks5Dial(this, destination, listener))
   }
 
   associate(listener: AssociationListener): Association {
-    const association = new Socks5Association(this, listener)
-    association.start()
-    return association
+    return this.#start(new Socks5Association(this, listener))
+  }
+
+  #start<O extends Opening>(opening: O): O {
+    this.#counters.handshakes++
+    this.#openings.add(opening)
+    this.#clock ??= setInterval(() => this.#tick(), TICK_MS).unref()
+    opening.start()
+    return opening
+  }
+
+  #tick(): void {
+    for (const opening of this.#openings) opening.tick()
+    if (this.#pool.tick() || this.#openings.size > 0) return
+    clearInterval(this.#clock)
+    this.#clock = undefined
   }
 
   isUpstream(endpoint: IpEndpoint): boolean {
@@ -95,205 +99,120 @@ export class Socks5Dialer implements Dialer {
     return false
   }
 
-  /** Starts a handshake on a new connection to the proxy; what fails at once is returned. */
-  open(handshake: Handshake): { socket: Socket } | { error: DialError } {
+  // ---- connections ----
+
+  takePooled(): Handshake | undefined {
     const proxy = this.proxy.endpoint
-    if (proxy === undefined) return { error: NOT_RESOLVED }
-    this.#handshakes++
+    return proxy === undefined ? undefined : this.#pool.take(proxy)
+  }
+
+  connectAnew(listener: HandshakeListener, manner?: Manner): Handshake | NotConnected {
+    const proxy = this.proxy.endpoint
+    if (proxy === undefined) return NOT_RESOLVED
     try {
-      const socket = Socket.connectTcp(this.poller, proxy, this.#binding, handshake)
-      handshake.start(socket)
-      return { socket }
+      return this.#connect(proxy, manner ?? this.manners.towards(proxy), listener)
     } catch (error) {
       if (!(error instanceof SystemError)) throw error
-      const failed: DialError = { failure: 'upstream-down', message: `the proxy cannot be reached: ${error.code}` }
-      if (NETWORK_ERRORS.has(error.code)) this.failed(failed, false)
-      else this.#localFailure(error)
-      return { error: failed }
+      const isNetwork = NETWORK_ERRORS.has(error.code)
+      if (!isNetwork) this.#complain(error)
+      const message = `the proxy cannot be reached: ${error.code}`
+      return { error: { failure: 'upstream-down', message }, end: isNetwork ? 'unreached' : 'local' }
     }
   }
 
-  /** It is this machine, not the proxy, that refuses: no descriptor, no right, no such interface. */
-  #localFailure(error: SystemError): void {
-    this.#failures++
-    const now = performance.now()
-    if (now - this.#localFailureAt < COMPLAINT_MS) return
-    this.#localFailureAt = now
-    this.#log.warn('no socket to the proxy can be made', { reason: error.code })
+  connectAhead(listener: HandshakeListener): Handshake | undefined {
+    const proxy = this.proxy.endpoint
+    if (proxy === undefined) return undefined
+    try {
+      return this.#connect(proxy, this.manners.ahead, listener)
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error
+      return undefined
+    }
+  }
+
+  #connect(proxy: IpEndpoint, manner: Manner, listener: HandshakeListener): Handshake {
+    const handshake = new Handshake(this.arena, this.#credentials, manner, proxy, listener)
+    handshake.attach(Socket.connectTcp(this.poller, proxy, this.#binding, handshake))
+    return handshake
   }
 
   connectUdp(relay: IpEndpoint, watcher: Watcher): Socket {
     return Socket.connectUdp(this.poller, relay, this.#binding, watcher)
   }
 
-  failed(error: DialError, proxyAnswered: boolean): void {
-    this.#failures++
-    if (proxyAnswered && error.failure !== 'authentication') this.proxy.answered()
-    else this.proxy.failed(error.message)
+  /** It is this machine, not the proxy, that refuses: no descriptor, no right, no such interface. */
+  #complain(error: SystemError): void {
+    const now = performance.now()
+    if (now - this.#localFailureAt < COMPLAINT_MS) return
+    this.#localFailureAt = now
+    this.#log.warn('no socket to the proxy can be made', { reason: error.code })
+  }
+
+  mayFill(): boolean {
+    return this.proxy.isUp && this.#openings.size <= BUSY_OPENINGS
+  }
+
+  pooledServed(): void {
+    this.#pool.served()
+  }
+
+  pooledDied(): void {
+    this.#pool.died()
+  }
+
+  // ---- how openings end ----
+
+  fellBack(): void {
+    this.#counters.handshake_fallbacks++
+  }
+
+  opened(opening: Opening): void {
+    this.#openings.delete(opening)
+    this.proxy.answered()
+  }
+
+  failed(opening: Opening, error: DialError, end: HandshakeEnd): void {
+    this.#openings.delete(opening)
+    this.#counters.handshake_failures++
+    if (end === 'refused') this.proxy.answered()
+    else if (end !== 'local') this.proxy.failed(error.message)
+  }
+
+  cancelled(opening: Opening): void {
+    this.#openings.delete(opening)
   }
 
   counters(): Record<string, number> {
-    return { handshakes: this.#handshakes, handshake_failures: this.#failures }
-  }
-
-  close(): void {}
-}
-
-class Socks5Dial implements Dial, HandshakeListener {
-  readonly #dialer: Socks5Dialer
-  readonly #listener: DialListener
-  readonly #handshake: Handshake
-  #socket: Socket | undefined
-
-  constructor(dialer: Socks5Dialer, destination: IpEndpoint, listener: DialListener) {
-    this.#dialer = dialer
-    this.#listener = listener
-    this.#handshake = new Handshake(dialer.arena, dialer.credentials, Command.connect, destination, this)
-  }
-
-  start(): void {
-    const opened = this.#dialer.open(this.#handshake)
-    if ('error' in opened) this.#listener.onFailed(opened.error)
-    else this.#socket = opened.socket
-  }
-
-  onReply(_fields: ReplyFields, early: Uint8Array | undefined, readable: boolean): void {
-    this.#dialer.proxy.answered()
-    this.#listener.onConnected({ socket: this.#socket!, early, readable })
-  }
-
-  onHandshakeFailed(error: DialError, proxyAnswered: boolean): void {
-    this.#dialer.failed(error, proxyAnswered)
-    this.#listener.onFailed(error)
-  }
-
-  cancel(): void {
-    this.#handshake.cancel()
-  }
-}
-
-class Socks5Association implements Association, HandshakeListener, Watcher {
-  readonly #dialer: Socks5Dialer
-  readonly #listener: AssociationListener
-  readonly #handshake: Handshake
-  /** The proxy that was dialed: its address stands in for a relay address of zeros. */
-  #proxy: IpEndpoint | undefined
-  #control: Socket | undefined
-  #closed = false
-  #relay: IpEndpoint | undefined
-  readonly #fields: UdpFields = { ...addressFields(), fragment: 0 }
-  socket: Socket | undefined
-  maxBytes = MAX_UDP_PAYLOAD_IPV4
-
-  constructor(dialer: Socks5Dialer, listener: AssociationListener) {
-    this.#dialer = dialer
-    this.#listener = listener
-    this.#handshake = new Handshake(dialer.arena, dialer.credentials, Command.udpAssociate, ANY_IPV4, this)
-  }
-
-  start(): void {
-    this.#proxy = this.#dialer.proxy.endpoint
-    const opened = this.#dialer.open(this.#handshake)
-    if ('error' in opened) this.#end(opened.error)
-    else this.#control = opened.socket
-  }
-
-  onReply(fields: ReplyFields, _early: Uint8Array | undefined, readable: boolean): void {
-    this.#dialer.proxy.answered()
-    const control = this.#control!
-    control.handOver({ onReady: () => this.#onControl() })
-    this.#useReply(fields)
-    if (readable) this.#onControl()
-  }
-
-  #useReply(fields: ReplyFields): void {
-    const { bytes } = this.#dialer.arena
-    const address = bytes.slice(fields.addressAt, fields.addressAt + fields.addressLength)
-    if (fields.addressType !== AddressType.name) {
-      this.#relayAt(address, fields.port)
-      return
-    }
-    const { port } = fields
-    lookup(Buffer.from(address).toString('utf8'))
-      .then(found => this.#relayAt(parseAddress(found.address)!, port))
-      .catch(() => this.#end({ failure: 'upstream-down', message: "the relay's name cannot be looked up" }))
-  }
-
-  #relayAt(address: Uint8Array, port: number): void {
-    if (this.#closed) return
-    const unspecified = address.every(byte => byte === 0)
-    const relay = { address: unspecified ? this.#proxy!.address : address, port }
-    this.maxBytes = relay.address.length === 4 ? MAX_UDP_PAYLOAD_IPV4 : MAX_UDP_PAYLOAD_IPV6
-    this.#relay = relay
-    this.#dialer.relays.add(relay)
-    try {
-      this.socket = this.#dialer.connectUdp(relay, this)
-    } catch (error) {
-      const reason = error instanceof SystemError ? error.message : String(error)
-      this.#end({ failure: 'upstream-down', message: `the relay cannot be reached: ${reason}` })
-      return
-    }
-    this.#listener.onAssociated()
-  }
-
-  onHandshakeFailed(error: DialError, proxyAnswered: boolean): void {
-    this.#dialer.failed(error, proxyAnswered)
-    this.#end(error)
-  }
-
-  /** RFC 1928 §6: the association ends with its control connection. Nothing else is said on it. */
-  #onControl(): void {
-    const { words, scratch, scratchBytes } = this.#dialer.arena
-    const row = (scratch + scratchBytes - 16) / 4
-    words[row] = scratch
-    words[row + 1] = scratchBytes - 16
-    const control = this.#control!
-    while (!this.#closed) {
-      const got = control.poller.io.readv(control.fd, row * 4, 1)
-      if (got > 0) continue
-      if (got < 0 && control.takeError() === 0 && !isFinal(got)) return
-      this.#end({ failure: 'upstream-down', message: 'the proxy ended the association' })
-    }
-  }
-
-  onReady(): void {
-    if (!this.#closed) this.#listener.onDatagrams()
-  }
-
-  writeHeader(at: number, addressAt: number, family: number, port: number): number {
-    const { bytes } = this.#dialer.arena
-    return encodeUdpHeader(bytes, at, bytes.subarray(addressAt, addressAt + (family === 4 ? 4 : 16)), port)
-  }
-
-  parseDatagram(at: number, length: number, out: DatagramFields): boolean {
-    const fields = this.#fields
-    const header = parseUdpHeader(this.#dialer.arena.bytes, at, length, fields)
-    if (header < 0 || fields.fragment !== 0 || fields.addressType === AddressType.name) return false
-    out.family = fields.addressType === AddressType.ipv4 ? 4 : 6
-    out.sourceAt = fields.addressAt
-    out.port = fields.port
-    out.payloadAt = at + header
-    out.payloadBytes = length - header
-    return true
-  }
-
-  #end(error: DialError): void {
-    if (this.#closed) return
-    this.close()
-    this.#listener.onAssociationFailed(error)
+    return { ...this.#counters, ...this.#pool.counters() }
   }
 
   close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#handshake.cancel()
-    this.#control?.close()
-    this.socket?.close()
-    if (this.#relay !== undefined) this.#dialer.relays.delete(this.#relay)
+    clearInterval(this.#clock)
+    this.#clock = undefined
+    for (const opening of this.#openings) opening.cancel()
+    this.#pool.close()
   }
 }
 
-/** -EAGAIN means that the connection stands. */
-function isFinal(errno: number): boolean {
-  return errno !== -11
+class Socks5Dial extends Opening implements Dial {
+  readonly #listener: DialListener
+
+  constructor(host: OpeningHost, destination: IpEndpoint, listener: DialListener) {
+    super(host, Command.connect, destination)
+    this.#listener = listener
+  }
+
+  protected override onOpened(
+    { socket }: Handshake,
+    _: ReplyFields,
+    early: Uint8Array | undefined,
+    readable: boolean,
+  ): void {
+    this.#listener.onConnected({ socket, early, readable })
+  }
+
+  protected override onNotOpened(error: DialError): void {
+    this.#listener.onFailed(error)
+  }
 }

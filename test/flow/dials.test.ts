@@ -81,7 +81,14 @@ for (const [when, last] of endings)
       const arena = { bytes, words, scratch, scratchBytes }
       const silent = { info() {}, warn() {} }
       const proxy = { host: '127.0.0.1', port: bad.port }
-      return new Socks5Dialer(poller, arena, proxy, { interface: '', mark: 0 }, silent)
+      return new Socks5Dialer(
+        poller,
+        arena,
+        proxy,
+        { handshake: 'strict', pool: 0 },
+        { interface: '', mark: 0 },
+        silent,
+      )
     })
     rig.send(QUESTION)
     await until(() => bad.left() > 0 && rig.plane.flows()[0]!.state === 'idle', 'the end of the association')

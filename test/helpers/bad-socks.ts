@@ -12,6 +12,8 @@ export type Step =
   /** Sends bytes; with `piece` so many at a time, each as a segment of its own. */
   | { readonly send: readonly number[] | Uint8Array; readonly piece?: number }
   | { readonly waitMs: number }
+  /** What has come beyond what was waited for is thrown away: more must come. */
+  | 'forget'
   /** FIN, and what comes is still read. */
   | 'end'
   | 'reset'
@@ -64,6 +66,7 @@ async function play(socket: Socket, steps: readonly Step[], count: () => number)
     if (socket.destroyed) return
     if (step === 'silence') return
     if (step === 'end') socket.end()
+    else if (step === 'forget') wanted = count()
     else if (step === 'reset') socket.resetAndDestroy()
     else if ('waitMs' in step) await delay(step.waitMs)
     else if ('expect' in step) {

@@ -178,15 +178,17 @@ export async function listen(
 export async function listenAsProxy(name: string, host: string, port: number): Promise<void> {
   const server = createServer({ allowHalfOpen: true }, socket => {
     let bytes = Buffer.alloc(0)
+    let greeted = false
     const onData = (chunk: Buffer) => {
       bytes = Buffer.concat([bytes, chunk])
-      if (bytes.length < 8) return socket.write(Uint8Array.of(5, 0).subarray(0, bytes.length <= 3 ? 2 : 0))
+      if (bytes.length < 3) return
+      if (!greeted) socket.write(Uint8Array.of(5, 0))
+      greeted = true
       const request = bytes.subarray(2 + bytes[1]!)
       if (request.length < (request[3] === 4 ? 22 : 10)) return
       socket.off('data', onData)
       accepted.push(tcpEnds.push(new End(socket)) - 1)
       socket.write(Uint8Array.of(5, 0, 0, 1, 0, 0, 0, 0, 0, 0))
-      return
     }
     socket.on('data', onData)
     socket.on('error', () => undefined)

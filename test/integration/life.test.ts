@@ -86,7 +86,7 @@ test.serial('life: two gateways, each with a device and a proxy of its own', asy
   await world.far.call('listenAsProxy', 'direct', PROXY4, 1090)
   t.teardown(() => world.far.call('stop', 'direct'))
   const first = await start({ tun: 'tg0' })
-  const args = ['--tun-address4', '198.51.100.1/24', '--tun-address6', 'fd99::1/64']
+  const args = ['--tun-address4', '198.51.100.1/24', '--tun-address6', 'fd99::1/64', '--upstream-pool', '0']
   const second = await start({ tun: 'tg1', proxy: `socks5://${PROXY4}:1090`, routes: false, args })
   await world.client.ip(['route add 203.0.113.128/25 dev tg1'])
   await echoes(t)

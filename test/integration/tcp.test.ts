@@ -241,7 +241,8 @@ async function switchToDirect(dest: string) {
   if (!isDirect) {
     await gateway.stop()
     await world.far.call('listenAsProxy', 'direct', '10.8.0.2', 1090)
-    gateway = await world.gateway({ proxy: 'socks5://10.8.0.2:1090' })
+    // Each connection that the server accepts is then one that a client has asked for.
+    gateway = await world.gateway({ proxy: 'socks5://10.8.0.2:1090', args: ['--upstream-pool', '0'] })
     isDirect = true
   }
   return direct(dest)

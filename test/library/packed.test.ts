@@ -21,6 +21,7 @@ const [pid, port] = process.argv.slice(2).map(Number) as [number, number]
 const options: GatewayOptions = {
   tun: { name: 'tun7', pid, mtu: 1500, address4: '198.18.0.1/15', address6: '', offload: 'auto' },
   proxy: { host: '127.0.0.1', port },
+  upstream: { handshake: 'auto', pool: 16 },
   bind: { interface: '', mark: 0 },
   tcp: { connectTimeoutMs: 5000, halfCloseTimeoutMs: 60_000, idleTimeoutMs: 60_000, keepAliveMs: 0 },
   udp: { idleTimeoutMs: 60_000, maxAssociations: 16 },

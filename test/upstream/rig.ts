@@ -2,7 +2,7 @@
 import type { ExecutionContext } from 'ava'
 import { parseAddress } from '../../src/endpoint.ts'
 import { Poller } from '../../src/io/poller.ts'
-import type { ProxyOptions } from '../../src/options.ts'
+import type { GatewayOptions, ProxyOptions } from '../../src/options.ts'
 import type { Connected, DialError } from '../../src/upstream/dialer.ts'
 import { Socks5Dialer } from '../../src/upstream/socks5.ts'
 import type { Step } from '../helpers/bad-socks.ts'
@@ -20,7 +20,17 @@ export const DEST6 = { address: parseAddress('2001:db8::7')!, port: 443 }
 export const OK = [5, 0, 0, 1, 10, 0, 0, 1, 0x1f, 0x90]
 export const GREETED: readonly Step[] = [{ expect: 3 }, { send: [5, 0] }, { expect: 10 }]
 
-export function open(t: ExecutionContext, port: number, more: Partial<ProxyOptions> = {}, log = silent) {
+type UpstreamOptions = GatewayOptions['upstream']
+/** As little as there is: what each message and each connection is, a test can then count. */
+const PLAIN: UpstreamOptions = { handshake: 'strict', pool: 0 }
+
+export function open(
+  t: ExecutionContext,
+  port: number,
+  more: Partial<ProxyOptions> = {},
+  log = silent,
+  upstream: Partial<UpstreamOptions> = {},
+) {
   const memory = new ArrayBuffer(MEMORY)
   const bytes = new Uint8Array(memory)
   const words = new Uint32Array(memory)
@@ -32,8 +42,9 @@ export function open(t: ExecutionContext, port: number, more: Partial<ProxyOptio
   )
   const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4096 }
   const options = { host: '127.0.0.1', port, ...more }
-  const dialer = new Socks5Dialer(poller, arena, options, { interface: '', mark: 0 }, log)
+  const dialer = new Socks5Dialer(poller, arena, options, { ...PLAIN, ...upstream }, { interface: '', mark: 0 }, log)
   t.teardown(() => {
+    dialer.close()
     poller.close()
     if (failures.length > 0) throw failures[0]
   })

@@ -76,15 +76,12 @@ const reply = () => ({ reply: -1, ...addressFields() })
 const request = () => ({ command: -1, ...addressFields() })
 const udp = () => ({ fragment: -1, ...addressFields() })
 
-test('socks5-codec: the greeting offers none, and password beside it when there is one', t => {
-  t.deepEqual(
-    encoded((bytes, at) => encodeGreeting(bytes, at, false)),
-    [5, 1, 0],
-  )
-  t.deepEqual(
-    encoded((bytes, at) => encodeGreeting(bytes, at, true)),
-    [5, 2, 0, 2],
-  )
+test('socks5-codec: the greeting offers none, password, or both', t => {
+  const greeting = (none: boolean, password: boolean) =>
+    encoded((bytes, at) => encodeGreeting(bytes, at, none, password))
+  t.deepEqual(greeting(true, false), [5, 1, 0])
+  t.deepEqual(greeting(false, true), [5, 1, 2])
+  t.deepEqual(greeting(true, true), [5, 2, 0, 2])
 })
 
 test('socks5-codec: user and password are 1 to 255 bytes, and no secret is in the error', t => {
@@ -149,7 +146,7 @@ test('socks5-codec: an encoder without room throws and a datagram header is 10 o
   for (const room of [0, 3, 9])
     t.throws(() => encodeUdpHeader(new Uint8Array(room), 0, new Uint8Array(4), 1), { instanceOf: RangeError })
   t.is(encodeUdpHeader(new Uint8Array(10), 0, new Uint8Array(4), 1), 10)
-  t.throws(() => encodeGreeting(new Uint8Array(2), 0, false), { instanceOf: RangeError })
+  t.throws(() => encodeGreeting(new Uint8Array(2), 0, true, false), { instanceOf: RangeError })
   t.throws(() => encodeAuth(new Uint8Array(5), 1, Uint8Array.of(1), Uint8Array.of(2)), { instanceOf: RangeError })
   t.throws(() => encodeReply(new Uint8Array(9), 0, 0, { address: new Uint8Array(4), port: 1 }), {
     instanceOf: RangeError,

@@ -1,0 +1,151 @@
+/** UDP ASSOCIATE (RFC 1928 §4, §7): a relay for one client endpoint, as long as its control connection lives. */
+import { lookup } from 'node:dns/promises'
+
+import { type IpEndpoint, parseAddress } from '../endpoint.ts'
+import { SystemError } from '../errors.ts'
+import type { Watcher } from '../io/poller.ts'
+import type { Socket } from '../io/socket.ts'
+import type { Arena, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
+import {
+  AddressType,
+  addressFields,
+  Command,
+  encodeUdpHeader,
+  parseUdpHeader,
+  type ReplyFields,
+  type UdpFields,
+} from './socks5-codec.ts'
+import type { Handshake } from './socks5-handshake.ts'
+import { Opening, type OpeningHost } from './socks5-opening.ts'
+
+/** RFC 768 over IPv4 (RFC 791) and over IPv6 (RFC 8200): bytes of the largest UDP payload. */
+const MAX_UDP_PAYLOAD_IPV4 = 65_507
+const MAX_UDP_PAYLOAD_IPV6 = 65_527
+
+/** RFC 1928 §6: a client that does not know its address and port beforehand says zeros. */
+const ANY_IPV4: IpEndpoint = { address: new Uint8Array(4), port: 0 }
+
+/** What an association needs of the dialer around it. */
+export interface AssociationHost extends OpeningHost {
+  readonly arena: Arena
+  /** Where the relays of live associations are. */
+  readonly relays: Set<IpEndpoint>
+  connectUdp(relay: IpEndpoint, watcher: Watcher): Socket
+}
+
+export class Socks5Association extends Opening implements Association, Watcher {
+  readonly #dialer: AssociationHost
+  readonly #listener: AssociationListener
+  /** Its address stands in for a relay address of zeros. */
+  #proxy: IpEndpoint | undefined
+  #control: Socket | undefined
+  #closed = false
+  #relay: IpEndpoint | undefined
+  readonly #fields: UdpFields = { ...addressFields(), fragment: 0 }
+  socket: Socket | undefined
+  maxBytes = MAX_UDP_PAYLOAD_IPV4
+
+  constructor(dialer: AssociationHost, listener: AssociationListener) {
+    super(dialer, Command.udpAssociate, ANY_IPV4)
+    this.#dialer = dialer
+    this.#listener = listener
+  }
+
+  protected override onOpened({ proxy, socket }: Handshake, fields: ReplyFields, _: unknown, readable: boolean): void {
+    this.#proxy = proxy
+    this.#control = socket
+    socket.handOver({ onReady: () => this.#onControl() })
+    this.#useReply(fields)
+    if (readable) this.#onControl()
+  }
+
+  #useReply(fields: ReplyFields): void {
+    const { bytes } = this.#dialer.arena
+    const address = bytes.slice(fields.addressAt, fields.addressAt + fields.addressLength)
+    if (fields.addressType !== AddressType.name) {
+      this.#relayAt(address, fields.port)
+      return
+    }
+    const { port } = fields
+    lookup(Buffer.from(address).toString('utf8'))
+      .then(found => this.#relayAt(parseAddress(found.address)!, port))
+      .catch(() => this.#end({ failure: 'upstream-down', message: "the relay's name cannot be looked up" }))
+  }
+
+  #relayAt(address: Uint8Array, port: number): void {
+    if (this.#closed) return
+    const unspecified = address.every(byte => byte === 0)
+    const relay = { address: unspecified ? this.#proxy!.address : address, port }
+    this.maxBytes = relay.address.length === 4 ? MAX_UDP_PAYLOAD_IPV4 : MAX_UDP_PAYLOAD_IPV6
+    this.#relay = relay
+    this.#dialer.relays.add(relay)
+    try {
+      this.socket = this.#dialer.connectUdp(relay, this)
+    } catch (error) {
+      const reason = error instanceof SystemError ? error.message : String(error)
+      this.#end({ failure: 'upstream-down', message: `the relay cannot be reached: ${reason}` })
+      return
+    }
+    this.#listener.onAssociated()
+  }
+
+  protected override onNotOpened(error: DialError): void {
+    this.#end(error)
+  }
+
+  /** RFC 1928 §6: the association ends with its control connection. Nothing else is said on it. */
+  #onControl(): void {
+    const { words, scratch, scratchBytes } = this.#dialer.arena
+    const row = (scratch + scratchBytes - 16) / 4
+    words[row] = scratch
+    words[row + 1] = scratchBytes - 16
+    const control = this.#control!
+    while (!this.#closed) {
+      const got = control.poller.io.readv(control.fd, row * 4, 1)
+      if (got > 0) continue
+      if (got < 0 && control.takeError() === 0 && !isFinal(got)) return
+      this.#end({ failure: 'upstream-down', message: 'the proxy ended the association' })
+    }
+  }
+
+  onReady(): void {
+    if (!this.#closed) this.#listener.onDatagrams()
+  }
+
+  writeHeader(at: number, addressAt: number, family: number, port: number): number {
+    const { bytes } = this.#dialer.arena
+    return encodeUdpHeader(bytes, at, bytes.subarray(addressAt, addressAt + (family === 4 ? 4 : 16)), port)
+  }
+
+  parseDatagram(at: number, length: number, out: DatagramFields): boolean {
+    const fields = this.#fields
+    const header = parseUdpHeader(this.#dialer.arena.bytes, at, length, fields)
+    if (header < 0 || fields.fragment !== 0 || fields.addressType === AddressType.name) return false
+    out.family = fields.addressType === AddressType.ipv4 ? 4 : 6
+    out.sourceAt = fields.addressAt
+    out.port = fields.port
+    out.payloadAt = at + header
+    out.payloadBytes = length - header
+    return true
+  }
+
+  #end(error: DialError): void {
+    if (this.#closed) return
+    this.close()
+    this.#listener.onAssociationFailed(error)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.cancel()
+    this.#control?.close()
+    this.socket?.close()
+    if (this.#relay !== undefined) this.#dialer.relays.delete(this.#relay)
+  }
+}
+
+/** -EAGAIN means that the connection stands. */
+function isFinal(errno: number): boolean {
+  return errno !== -11
+}
