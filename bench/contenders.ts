@@ -107,7 +107,8 @@ export class Runner {
 
   async prepare(): Promise<void> {
     const { way, index, mtu } = this.contender
-    if (way === 'tun') await this.#topology.addTun(index, mtu)
+    const workers = this.contender.command(this.#folder).some(word => word.startsWith('--workers'))
+    if (way === 'tun') await this.#topology.addTun(index, mtu, workers ? ['multi_queue'] : [])
     if (way === 'redirect') await this.#topology.routeBeside(index)
   }
 

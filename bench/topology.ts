@@ -114,9 +114,9 @@ export class Topology {
   }
 
   /** A persistent tun with address and route; whoever takes part attaches to it. */
-  async addTun(index: number, mtu: number): Promise<string> {
+  async addTun(index: number, mtu: number, flags: readonly string[] = []): Promise<string> {
     const name = `bench${index}`
-    await this.run('gateway', ['ip', 'tuntap', 'add', 'dev', name, 'mode', 'tun'])
+    await this.run('gateway', ['ip', 'tuntap', 'add', 'dev', name, 'mode', 'tun', ...flags])
     await this.dressTun(index, mtu)
     return name
   }

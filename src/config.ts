@@ -30,6 +30,7 @@ export interface Config {
   readonly udp: { readonly idleTimeout: number; readonly maxAssociations: number }
   readonly limits: GatewayOptions['limits']
   readonly icmp: GatewayOptions['icmp']
+  readonly workers: GatewayOptions['workers']
   readonly log: { readonly level: 'error' | 'warn' | 'info' | 'debug'; readonly format: 'text' | 'json' }
   /** '' for off; `chosen`: the user named it, so a gateway that cannot have it must not start. */
   readonly status: { readonly socket: string; readonly chosen: boolean }
@@ -107,6 +108,7 @@ export function gatewayOptions(config: Config): GatewayOptions {
     udp: { idleTimeoutMs: config.udp.idleTimeout, maxAssociations: config.udp.maxAssociations },
     limits: config.limits,
     icmp: config.icmp,
+    workers: config.workers,
   }
 }
 
@@ -193,11 +195,15 @@ function assemble(
   return deepFreeze({ ...rest, proxy: upstream, status: { socket, chosen } })
 }
 
-function checkTogether(config: Pick<Config, 'tun' | 'bind'>, origins: Map<string, string>): void {
+function checkTogether(config: Pick<Config, 'tun' | 'bind' | 'workers'>, origins: Map<string, string>): void {
   const { mtu, address6, name } = config.tun
   if (mtu < 1280 && address6 !== '') {
     const origin = origins.get('tun.mtu') ?? ''
     throw valueError(origin, 'tun.mtu', String(mtu), "1280 to 65535 with IPv6 (less with tun.address6 set to '')")
+  }
+  if (config.workers !== 'auto' && config.workers > 1 && config.tun.fd !== 'none') {
+    const found = `${config.workers}, with tun.fd`
+    throw valueError(origins.get('workers') ?? '', 'workers', found, '1, because a descriptor is one queue')
   }
   if (config.bind.interface === name) {
     const origin = origins.get('bind.interface') ?? origins.get('tun.name') ?? ''

@@ -59,6 +59,8 @@ export interface GatewayOptions {
     readonly dialsPerSource: number
   }
   readonly icmp: { readonly echo: 'off' | 'reply' }
+  /** Data planes, each in a thread with a queue of the device; 1: in the calling thread. 1 to 16. */
+  readonly workers: 'auto' | number
 }
 
 const SECOND = 1_000
@@ -84,7 +86,10 @@ export const DEFAULTS: Omit<GatewayOptions, 'proxy'> = {
   udp: { idleTimeoutMs: MINUTE, maxAssociations: 1_024 },
   limits: { flows: 10_000, dials: 1_024, dialsPerSource: 256 },
   icmp: { echo: 'off' },
+  workers: 'auto',
 }
+
+export const MAX_WORKERS = 16
 
 /** What a library user writes: the proxy, and whatever differs from DEFAULTS. */
 export type GatewayInput = { readonly proxy: ProxyOptions } & {
@@ -97,16 +102,35 @@ export function completeOptions(input: GatewayInput): GatewayOptions {
   if (typeof host !== 'string' || host === '') throw wrong('proxy.host', host, 'a host name or an address')
   if (!Number.isInteger(port) || port < 1 || port > 65_535) throw wrong('proxy.port', port, '1 to 65535')
   const options: Record<string, object> = { proxy: Object.freeze({ ...input.proxy }) }
-  const { proxy: _proxy, ...sections } = input as Record<string, object | undefined>
+  const { proxy: _proxy, workers: _workers, ...sections } = input as Record<string, unknown>
   for (const section of Object.keys(sections)) {
     if (section !== 'log' && !(section in DEFAULTS)) throw wrong(section, 'a section', Object.keys(DEFAULTS).join(', '))
   }
-  for (const [section, defaults] of Object.entries(DEFAULTS)) {
-    const given = Object.fromEntries(Object.entries(sections[section] ?? {}).filter(([, value]) => value !== undefined))
+  const { workers: _auto, ...known } = DEFAULTS
+  for (const [section, defaults] of Object.entries(known)) {
+    const given = Object.fromEntries(
+      Object.entries((sections[section] ?? {}) as object).filter(([, value]) => value !== undefined),
+    )
     for (const [field, value] of Object.entries(given)) requireLike(`${section}.${field}`, value, defaults, field)
     options[section] = Object.freeze({ ...defaults, ...given })
   }
-  return Object.freeze(options) as unknown as GatewayOptions
+  const workers = checkedWorkers(input)
+  return Object.freeze({ ...options, workers }) as unknown as GatewayOptions
+}
+
+function checkedWorkers({ workers = DEFAULTS.workers, tun }: GatewayInput): GatewayOptions['workers'] {
+  const found: unknown = workers
+  if (found === 'auto') return found
+  if (typeof found !== 'number' || !Number.isInteger(found) || found < 1 || found > MAX_WORKERS) {
+    throw wrong('workers', found, `auto, or 1 to ${MAX_WORKERS}`)
+  }
+  if (found > 1 && tun?.fd !== undefined) throw wrong('workers', found, '1 with tun.fd, which is a single queue')
+  return found
+}
+
+/** How many data planes there are to be. */
+export function workerCount({ workers }: Pick<GatewayOptions, 'workers'>): number {
+  return workers === 'auto' ? 1 : workers
 }
 
 const WORDS: { readonly [path: string]: readonly string[] } = {

@@ -17,6 +17,9 @@ const VALUES: [variable: string, flag: string, raw: string, expected: RegExp][] 
   ['TUN_MTU', '--mtu', '٣٤٥٦', /tun\.mtu: found/],
   ['TUN_MTU', '--mtu', '99999999999999999999999', /tun\.mtu: found "99999999999999999999999"/],
   ['TUN_FD', '--tun-fd', '2', /tun\.fd: found "2", allowed none, or an integer from 3/],
+  ['WORKERS', '--workers', '0', /workers: found "0", allowed auto, or an integer from 1 to 16/],
+  ['WORKERS', '--workers', '17', /workers: found "17", allowed auto, or an integer from 1 to 16/],
+  ['WORKERS', '--workers', 'many', /workers: found "many", allowed auto, or an integer from 1 to 16/],
   [
     'TUN_NAME',
     '--tun',
@@ -101,6 +104,15 @@ test('config: unknown variables are refused, those of container platforms are no
 test('config: a wrong value is refused also when a later source covers it', t => {
   const proxy = { TUNGATE_PROXY: 'socks5://127.0.0.1', TUNGATE_TUN_MTU: 'x' }
   t.regex(refusal(t, ['--mtu', '1500'], proxy), /^TUNGATE_TUN_MTU: tun\.mtu: found "x"/)
+})
+
+test('config: two workers on a descriptor are refused, one is not', t => {
+  const environment = { TUNGATE_PROXY: 'socks5://h', TUNGATE_TUN_FD: '5' }
+  t.is(
+    refusal(t, [], { ...environment, TUNGATE_WORKERS: '2' }),
+    'TUNGATE_WORKERS: workers: found 2, with tun.fd, allowed 1, because a descriptor is one queue',
+  )
+  t.notThrows(() => loadConfig({ environment, flags: [], uid: 0, requireProxy: true }))
 })
 
 const PASSWORD_FILES: [title: string, url: string, content: string | Buffer, expected: RegExp][] = [

@@ -134,14 +134,16 @@ const SECOND_VALUES: Record<string, [raw: string, value: unknown]> = {
   'limits.dials': ['2', 2],
   'limits.dialsPerSource': ['3', 3],
   'icmp.echo': ['reply', 'reply'],
+  workers: ['2', 2],
 }
 
-for (const key of KEYS.filter(each => /^(tun|upstream|bind|tcp|udp|limits|icmp)\./.test(each.path))) {
+for (const key of KEYS.filter(each => /^(workers$|(tun|upstream|bind|tcp|udp|limits|icmp)\.)/.test(each.path))) {
   test(`config: ${key.path} reaches the gateway by flag and by variable, and its text parses back`, t => {
     const [raw, value] = SECOND_VALUES[key.path]!
     const told = (loaded: Loaded) => {
-      const [section, name] = key.path.split('.') as [string, string]
+      const [section, name] = key.path.split('.') as [string, string | undefined]
       const options = gatewayOptions(loaded.config) as unknown as Record<string, Record<string, unknown>>
+      if (name === undefined) return options[section]
       return options[section]![name] ?? options[section]![`${name}Ms`]
     }
     const proxy = { TUNGATE_PROXY: 'socks5://127.0.0.1' }

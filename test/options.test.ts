@@ -36,13 +36,26 @@ test('options: a log is no section', t => {
   t.deepEqual(completeOptions(input), { ...DEFAULTS, proxy: PROXY })
 })
 
+for (const workers of ['auto', 1, 16] as const)
+  test(`options: workers ${workers} is allowed`, t => {
+    t.is(completeOptions({ proxy: PROXY, workers }).workers, workers)
+  })
+
+test('options: a descriptor is one queue, and enough for one worker', t => {
+  t.is(completeOptions({ proxy: PROXY, tun: { fd: 5 }, workers: 1 }).tun.fd, 5)
+})
+
 for (const port of [1, 65_535])
   test(`options: proxy.port ${port} is allowed`, t => {
     t.is(completeOptions({ proxy: { ...PROXY, port } }).proxy.port, port)
   })
 
 const refused: readonly [string, object, RegExp][] = [
-  ['an unknown section', { proxy: PROXY, tcpp: {} }, /^tcpp: .*allowed: tun, upstream, bind, tcp, udp, limits, icmp$/],
+  [
+    'an unknown section',
+    { proxy: PROXY, tcpp: {} },
+    /^tcpp: .*allowed: tun, upstream, bind, tcp, udp, limits, icmp, workers$/,
+  ],
   ['an unknown field', { proxy: PROXY, tcp: { idleTimeout: 1 } }, /^tcp\.idleTimeout: found 1, .*idleTimeoutMs/],
   ['text for a number', { proxy: PROXY, tun: { mtu: '1500' } }, /^tun\.mtu: found 1500, allowed: a whole number/],
   ['a number for text', { proxy: PROXY, tun: { name: 3 } }, /^tun\.name: found 3, allowed: text$/],
@@ -58,6 +71,12 @@ const refused: readonly [string, object, RegExp][] = [
     /^upstream\.handshake: found fast, allowed: auto, strict, pipelined$/,
   ],
   ['true for a word', { proxy: PROXY, tun: { offload: true } }, /^tun\.offload: found true, allowed: /],
+  ['no worker', { proxy: PROXY, workers: 0 }, /^workers: found 0, allowed: auto, or 1 to 16$/],
+  ['17 workers', { proxy: PROXY, workers: 17 }, /^workers: found 17, /],
+  ['half a worker', { proxy: PROXY, workers: 1.5 }, /^workers: found 1\.5, /],
+  ['workers as text', { proxy: PROXY, workers: '2' }, /^workers: found 2, allowed: auto/],
+  ['workers as a section', { proxy: PROXY, workers: {} }, /^workers: /],
+  ['two workers on a descriptor', { proxy: PROXY, workers: 2, tun: { fd: 5 } }, /^workers: found 2, .*tun\.fd/],
   ['no proxy', {}, /^proxy\.host: found undefined, /],
   ['a proxy without a host', { proxy: { host: '', port: 1080 } }, /^proxy\.host: /],
   ['port 0', { proxy: { ...PROXY, port: 0 } }, /^proxy\.port: found 0, allowed: 1 to 65535$/],

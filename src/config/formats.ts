@@ -99,19 +99,25 @@ const INTERFACE = 'an interface name of 1 to 15 characters without space, /, : a
 export const interfaceName = matching(INTERFACE, isInterfaceName)
 export const optionalInterface = matching(`${INTERFACE}, or '' (none)`, value => value === '' || isInterfaceName(value))
 
-/** An open file number above standard input, output and error. */
-export const descriptor: Format = {
-  allowed: 'none, or an integer from 3 to 1048575',
-  parse(raw) {
-    if (raw === 'none') return raw
-    try {
-      return integer(3, 1_048_575).parse(raw)
-    } catch {
-      throw new FormatError(describe(raw), this.allowed)
-    }
-  },
-  print: String,
+export function wordOrInteger(word: string, minimum: number, maximum: number): Format {
+  const number = integer(minimum, maximum)
+  const allowed = `${word}, or ${number.allowed}`
+  return {
+    allowed,
+    parse(raw) {
+      if (raw === word) return raw
+      try {
+        return number.parse(raw)
+      } catch {
+        throw new FormatError(describe(raw), allowed)
+      }
+    },
+    print: String,
+  }
 }
+
+/** An open file number above standard input, output and error. */
+export const descriptor = wordOrInteger('none', 3, 1_048_575)
 
 /** An own unicast address with its prefix length. */
 export function addressWithPrefix(version: 4 | 6): Format {

@@ -2,7 +2,7 @@
  * Every key, once: the convict schema, the flags, the variables, `--help` and the tests of docs and config/default.yaml
  * are made from this table. Defaults are values as the format gives them (durations in milliseconds).
  */
-import { DEFAULTS } from '../options.ts'
+import { DEFAULTS, MAX_WORKERS } from '../options.ts'
 import {
   addressWithPrefix,
   descriptor,
@@ -15,6 +15,7 @@ import {
   optionalInterface,
   proxyUrl,
   socketPath,
+  wordOrInteger,
 } from './formats.ts'
 
 export interface Key {
@@ -34,7 +35,7 @@ export interface Key {
 const SECOND = 1000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
-const { tun, upstream, bind, tcp, udp, limits, icmp } = DEFAULTS
+const { tun, upstream, bind, tcp, udp, limits, icmp, workers } = DEFAULTS
 
 export const KEYS: readonly Key[] = [
   {
@@ -218,6 +219,14 @@ export const KEYS: readonly Key[] = [
     value: 'off|reply',
     short: '--echo',
     meaning: 'answer pings for every address (a made-up answer)',
+  },
+  {
+    path: 'workers',
+    default: workers,
+    format: wordOrInteger('auto', 1, MAX_WORKERS),
+    unit: 'count',
+    value: 'auto|N',
+    meaning: 'threads that move packets, each with a queue of the device',
   },
   {
     path: 'log.level',

@@ -44,8 +44,9 @@ export class Stack {
   readonly #counterNames: readonly string[]
   readonly #counters: Float64Array
 
-  constructor(options: StackOptions) {
-    this.exports = new Instance(stackModule(), {}).exports as Exports
+  /** @param module the one of this thread, or that of another */
+  constructor(options: StackOptions, module = stackModule()) {
+    this.exports = new Instance(module, {}).exports as Exports
     const x = this.exports
     x._initialize()
     this.memory = x.memory.buffer

@@ -3,7 +3,15 @@ import { tcpAnswer } from '../../src/flow/answer.ts'
 import { Stack } from '../../src/stack/stack.ts'
 import type { DialFailure } from '../../src/upstream/dialer.ts'
 
-const { abi } = new Stack({ mtu: 1500, vnetHdr: false, uso: false, echo: false, maxFlows: 1, maxEndpoints: 1, keepAliveMs: 0 })
+const { abi } = new Stack({
+  mtu: 1500,
+  vnetHdr: false,
+  uso: false,
+  echo: false,
+  maxFlows: 1,
+  maxEndpoints: 1,
+  keepAliveMs: 0,
+})
 
 const answers: { readonly [failure in DialFailure]: number } = {
   refused: abi.answerReset,

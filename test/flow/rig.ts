@@ -104,7 +104,15 @@ export function openWith<Made extends Dialer>(
   more: Partial<PlaneOptions>,
   makeDialer: (poller: Poller, stack: Stack) => Made,
 ) {
-  const stack = new Stack({ mtu: 1500, vnetHdr: false, uso: false, echo: false, maxFlows: 100, maxEndpoints: 100, keepAliveMs: 0 })
+  const stack = new Stack({
+    mtu: 1500,
+    vnetHdr: false,
+    uso: false,
+    echo: false,
+    maxFlows: 100,
+    maxEndpoints: 100,
+    keepAliveMs: 0,
+  })
   const failures: unknown[] = []
   const lines: { level: string; message: string; fields: Record<string, unknown> }[] = []
   const line =

@@ -51,9 +51,11 @@ export class World {
     const proxy = options.proxy ?? `socks5://${PROXY4}:1080`
     const args = ['run', '--tun', tun, '--proxy', proxy, '--status-socket', socket]
     const log = ['--log-level', 'debug', '--log-format', 'json']
-    const [file, ...rest] = this.client.argv(process.execPath, [cli, ...args, ...log, ...(options.args ?? [])])
+    const workers = options.workers ?? 1
+    const more = ['--workers', String(workers), ...(options.args ?? [])]
+    const [file, ...rest] = this.client.argv(process.execPath, [cli, ...args, ...log, ...more])
     const child = spawn(file, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
-    const gateway = new GatewayProcess(child, tun, socket)
+    const gateway = new GatewayProcess(child, tun, socket, workers)
     await gateway.untilLog('gateway started')
     if (options.routes !== false) await this.client.routeAllInto(tun)
     return gateway
@@ -74,6 +76,8 @@ export interface GatewayOptions {
   readonly tun?: string
   readonly proxy?: string
   readonly args?: readonly string[]
+  /** Default: 1. */
+  readonly workers?: number
   /** false: leave the routes as they are. */
   readonly routes?: boolean
 }
@@ -87,12 +91,14 @@ export interface LogLine {
 export class GatewayProcess {
   readonly child: ChildProcess
   readonly tun: string
+  readonly workers: number
   readonly #socket: string
   #text = ''
 
-  constructor(child: ChildProcess, tun: string, socket: string) {
+  constructor(child: ChildProcess, tun: string, socket: string, workers: number) {
     this.child = child
     this.tun = tun
+    this.workers = workers
     this.#socket = socket
     const keep = (chunk: Buffer) => {
       this.#text = (this.#text + chunk).slice(-8_000_000)
@@ -214,7 +220,7 @@ export async function untilAtRest(gateway: GatewayProcess, timeoutMs = 8000): Pr
   const held = async () => {
     const { counters } = await gateway.status()
     seen = Object.fromEntries(HELD.map(name => [name, counters[name]!]))
-    const base = 1 + (counters.udp_flows ?? 0) * 2
+    const base = gateway.workers + (counters.udp_flows ?? 0) * 2
     return HELD.every(name => (name === 'open_descriptors' ? seen[name]! <= base : seen[name] === 0))
   }
   await until(held, () => `a gateway at rest: ${JSON.stringify(seen)}`, timeoutMs)

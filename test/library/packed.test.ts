@@ -17,7 +17,7 @@ const modules = join(root, 'node_modules')
 const PROGRAM = `
 import { createGateway, type Gateway, GatewayError, type GatewayOptions } from 'tungate'
 
-const [pid, port] = process.argv.slice(2).map(Number) as [number, number]
+const [pid, port, workers] = process.argv.slice(2).map(Number) as [number, number, number]
 const options: GatewayOptions = {
   tun: { name: 'tun7', pid, mtu: 1500, address4: '198.18.0.1/15', address6: '', offload: 'auto' },
   proxy: { host: '127.0.0.1', port },
@@ -27,6 +27,7 @@ const options: GatewayOptions = {
   udp: { idleTimeoutMs: 60_000, maxAssociations: 16 },
   limits: { flows: 100, dials: 10, dialsPerSource: 10 },
   icmp: { echo: 'off' },
+  workers,
 }
 const gateway: Gateway = createGateway(options)
 gateway.on('error', (error: GatewayError) => console.error(error.code))
@@ -122,30 +123,32 @@ test('package: a typed program imports tungate by its name and carries a downloa
   // No program at all on PATH: neither a compiler nor anything that could fetch one.
   const empty = join(project, 'empty')
   mkdirSync(empty)
-  const child = execFile(
-    process.execPath,
-    [join(project, 'out/program.js'), String(namespace.pid), String(socks.port)],
-    { cwd: project, env: { PATH: empty }, timeout: 30_000 },
-  )
-  t.teardown(() => child.kill('SIGKILL'))
-  let said = ''
-  child.stderr?.on('data', text => {
-    said += text
-  })
-  const ended = new Promise(resolve => child.once('exit', resolve))
-  await new Promise<void>((resolve, reject) => {
-    ended.then(code => reject(new Error(`exit ${code}: ${said}`)))
-    child.stdout?.on('data', text => {
+  for (const workers of [1, 2]) {
+    const child = execFile(
+      process.execPath,
+      [join(project, 'out/program.js'), ...[namespace.pid, socks.port, workers].map(String)],
+      { cwd: project, env: { PATH: empty }, timeout: 30_000 },
+    )
+    t.teardown(() => child.kill('SIGKILL'))
+    let said = ''
+    child.stderr?.on('data', text => {
       said += text
-      if (said.includes('started')) resolve()
     })
-  })
-  await namespace.ip(['route add 0.0.0.0/0 dev tun7'])
-  const curl = ['-q', '--noproxy', '*', '-sS', '-o', '/dev/null', '-w', '%{http_code} %{size_download}']
-  const shown = await namespace.mustRun('curl', [...curl, 'http://203.0.113.9/bytes/3000000'])
-  t.is(shown, '200 3000000')
-  child.stdin?.end()
-  t.is(await ended, 0, said)
-  t.is(said, 'started tun7\nopened 1\n')
-  t.false(existsSync(`/proc/${child.pid}`))
+    const ended = new Promise(resolve => child.once('exit', resolve))
+    await new Promise<void>((resolve, reject) => {
+      ended.then(code => reject(new Error(`exit ${code}: ${said}`)))
+      child.stdout?.on('data', text => {
+        said += text
+        if (said.includes('started')) resolve()
+      })
+    })
+    await namespace.ip(['route add 0.0.0.0/0 dev tun7'])
+    const curl = ['-q', '--noproxy', '*', '-sS', '-o', '/dev/null', '-w', '%{http_code} %{size_download}']
+    const shown = await namespace.mustRun('curl', [...curl, 'http://203.0.113.9/bytes/3000000'])
+    t.is(shown, '200 3000000')
+    child.stdin?.end()
+    t.is(await ended, 0, said)
+    t.is(said, 'started tun7\nopened 1\n')
+    t.false(existsSync(`/proc/${child.pid}`))
+  }
 })

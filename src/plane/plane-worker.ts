@@ -1,0 +1,49 @@
+/** A worker thread's entry: one data plane, which does as the main thread's messages say (plane-messages.ts). */
+import { parentPort, workerData } from 'node:worker_threads'
+
+import { Plane } from './plane.ts'
+import {
+  type LogLevel,
+  type LogLine,
+  plainError,
+  type Report,
+  type Request,
+  type WorkerStart,
+} from './plane-messages.ts'
+
+const { options, queue, module, debugEnabled, answered, answers } = workerData as WorkerStart
+const port = parentPort!
+const tell = (report: Report) => port.postMessage(report)
+
+function lines(from: LogLine['from']) {
+  const say = (level: LogLevel) => (message: string, fields?: Record<string, unknown>) =>
+    tell({ log: { from, level, message, fields } })
+  return { debugEnabled, error: say('error'), warn: say('warn'), info: say('info'), debug: say('debug') }
+}
+
+const plane = new Plane({
+  options,
+  queue,
+  module,
+  log: lines('plane'),
+  upstreamLog: lines('upstream'),
+  onFatal: error => tell({ failed: plainError(error) }),
+})
+
+port.on('message', async (request: Request) => {
+  if ('close' in request) {
+    await plane.close()
+    // a look-up that is under way would keep the thread
+    process.exit()
+  }
+  answers.postMessage(request.ask === 'counters' ? { counters: plane.counters() } : { flows: plane.flows() })
+  Atomics.store(answered, 0, request.number)
+  Atomics.notify(answered, 0)
+})
+
+try {
+  await plane.start()
+  tell({ started: true })
+} catch (error) {
+  tell({ failed: plainError(error) })
+}

@@ -1,0 +1,152 @@
+/**
+ * A data plane with what it stands on: the stack, the poller, the queue of the device, the dialer. A stack that stops (a
+ * failed assertion inside lwIP) costs its flows, not the process: a new one takes its place on the same queue.
+ */
+import { GatewayError } from '../errors.ts'
+import { DataPlane, type PlaneLog } from '../flow/data-plane.ts'
+import { addon, type TunInfo } from '../io/addon.ts'
+import { Poller } from '../io/poller.ts'
+import type { FlowView, GatewayOptions } from '../options.ts'
+import { Stack, stackModule } from '../stack/stack.ts'
+import type { Module } from '../stack/webassembly.ts'
+import { LinuxTun } from '../tun/linux.ts'
+import { Socks5Dialer } from '../upstream/socks5.ts'
+
+/** What a gateway says while it works; src/log.ts makes one from winston. */
+export interface GatewayLog extends PlaneLog {
+  info(message: string, fields?: Record<string, unknown>): void
+}
+
+/** The data planes of a gateway: one in this thread (Plane), or several in threads of their own (PlaneThreads). */
+export interface Planes {
+  /** Packets are answered when it resolves, and the proxy's name was looked up. Rejects when a plane cannot work. */
+  start(): Promise<void>
+  counters(): Record<string, number>
+  flows(): FlowView[]
+  /** Ends all flows; clients get RST. Idempotent. */
+  close(): Promise<void>
+}
+
+export interface PlaneSetup {
+  readonly options: GatewayOptions
+  /** Its descriptor stays with whoever opened it. */
+  readonly queue: TunInfo
+  readonly log: GatewayLog
+  /** Where the dialer says whether the proxy is up. */
+  readonly upstreamLog: Pick<GatewayLog, 'info' | 'warn'>
+  /** Called once, when the plane cannot go on: it is closed already. */
+  readonly onFatal: (error: GatewayError) => void
+  /** Compiled by another thread. */
+  readonly module?: Module
+}
+
+/** Endpoints of one batch of packets, which wait for older ones to give way. */
+const ENDPOINT_HEADROOM = 64
+/** More stacks than this in a minute, and something is wrong that a new one does not mend. */
+const MAX_RESTARTS_A_MINUTE = 10
+
+interface Running {
+  readonly stack: Stack
+  readonly poller: Poller
+  readonly plane: DataPlane
+  readonly dialer: Socks5Dialer
+}
+
+export class Plane implements Planes {
+  readonly #setup: PlaneSetup
+  #running: Running | undefined
+  /** It failed, or was closed. */
+  #over = false
+  readonly #restarts: number[] = []
+  #restartCount = 0
+
+  constructor(setup: PlaneSetup) {
+    this.#setup = setup
+  }
+
+  async start(): Promise<void> {
+    await this.#run().dialer.ready()
+  }
+
+  #run(): Running {
+    const { options, queue, log, upstreamLog, module = stackModule() } = this.#setup
+    const stack = new Stack(
+      {
+        mtu: queue.mtu,
+        vnetHdr: queue.vnetHdr,
+        uso: queue.uso,
+        echo: options.icmp.echo === 'reply',
+        maxFlows: options.limits.flows,
+        maxEndpoints: options.udp.maxAssociations + ENDPOINT_HEADROOM,
+        keepAliveMs: options.tcp.keepAliveMs,
+      },
+      module,
+    )
+    const onFailure = (error: unknown) => this.#onFailure(running, error)
+    const poller = new Poller(stack.memory, () => plane.endTurn(), onFailure)
+    const tun = new LinuxTun(poller.io, queue)
+    const arena = {
+      bytes: stack.bytes,
+      words: stack.words,
+      scratch: stack.abi.scratch,
+      scratchBytes: stack.abi.scratchBytes,
+    }
+    const dialer = new Socks5Dialer(poller, arena, options.proxy, options.upstream, options.bind, upstreamLog)
+    const plane = new DataPlane({ stack, poller, tun, dialer }, options, log, onFailure)
+    const running = { stack, poller, plane, dialer }
+    this.#running = running
+    poller.add(tun.fd, plane, false)
+    return running
+  }
+
+  #onFailure(running: Running, cause: unknown): void {
+    if (this.#running !== running || this.#over) return
+    const error = running.stack.explain(cause)
+    const trapped = error instanceof GatewayError && error.code === 'STACK_TRAP'
+    running.plane.close(!trapped)
+    running.poller.close()
+    this.#running = undefined
+    if (!trapped || !this.#mayRestart()) return this.#fail(error)
+    this.#restartCount++
+    this.#setup.log.error('the stack stopped; its flows are lost, a new one goes on', { reason: error.message })
+    try {
+      this.#run()
+    } catch (again) {
+      this.#fail(again)
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#over = true
+    const known = error instanceof GatewayError
+    this.#setup.onFatal(known ? error : new GatewayError('INTERNAL', String(error), { cause: error }))
+  }
+
+  #mayRestart(): boolean {
+    const now = performance.now()
+    while (this.#restarts.length > 0 && now - this.#restarts[0]! > 60_000) this.#restarts.shift()
+    this.#restarts.push(now)
+    return this.#restarts.length <= MAX_RESTARTS_A_MINUTE
+  }
+
+  /** Those of this thread. */
+  counters(): Record<string, number> {
+    return {
+      ...this.#running?.plane.counters(),
+      stack_restarts: this.#restartCount,
+      open_descriptors: addon.openDescriptors(),
+    }
+  }
+
+  flows(): FlowView[] {
+    return this.#running?.plane.flows() ?? []
+  }
+
+  async close(): Promise<void> {
+    this.#over = true
+    const running = this.#running
+    this.#running = undefined
+    running?.plane.close()
+    running?.poller.close()
+  }
+}

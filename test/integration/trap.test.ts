@@ -1,0 +1,88 @@
+/** A stack that stops, by a byte of its memory that somebody else has written. */
+import test from 'ava'
+import { spoilHeldSyn } from '../helpers/stack-memory.ts'
+import { createWorld, DEST4, type GatewayProcess, PROXY4, until, type World } from './world.ts'
+
+/** The proxy's SYNs to it are heard by nobody, so its dials last. */
+const SILENT = '192.0.2.99'
+const MANY = 24
+const TRAP = 'the stack stopped'
+
+let world: World
+let gateway: GatewayProcess
+
+test.before(async () => {
+  world = await createWorld()
+  await world.server.ip([
+    `route add ${SILENT}/32 dev veth0`,
+    `neigh add ${SILENT} lladdr 02:00:00:00:00:99 dev veth0 nud permanent`,
+  ])
+  await world.far.call('startSocks', { host: PROXY4 })
+  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
+})
+test.afterEach.always(async t => {
+  if (!t.passed) t.log(gateway.text.slice(-2000))
+  await gateway.stop()
+})
+test.after.always(() => world?.close())
+
+/** A dial that takes the gateway too long, over a SYN that is spoilt meanwhile. The client gives up before. */
+async function trap(connectTimeoutMs: number): Promise<void> {
+  const before = gateway.logged(TRAP).length
+  const dialed = world.near.call('dial', SILENT, 80, 0.7 * connectTimeoutMs)
+  let clientPort = 0
+  await until(async () => {
+    const dialing = (await gateway.status()).flows.find(flow => flow.destination === `${SILENT}:80`)
+    clientPort = Number(dialing?.client.split(':').at(-1) ?? 0)
+    return clientPort > 0
+  }, 'the dial')
+  if (!spoilHeldSyn(gateway.child.pid!, clientPort)) throw new Error(`no held SYN of port ${clientPort}`)
+  await until(() => gateway.logged(TRAP).length > before || gateway.child.exitCode !== null, 'the end of the stack')
+  await dialed
+}
+
+for (const workers of [1, 2])
+  test.serial(
+    `trap: its flows are lost, a new stack goes on, other stacks are not touched (workers: ${workers})`,
+    async t => {
+      gateway = await world.gateway({ workers, args: ['--tcp-connect-timeout', '1s'] })
+      const ids = await world.near.call('dialMany', DEST4, 7001, MANY)
+      await trap(1000)
+      const [line, ...more] = gateway.logged(TRAP)
+      t.is(more.length, 0)
+      t.is(line!.level, 'error')
+      t.is(line!.reason, 'lwIP stopped: pbuf_free: p->ref > 0')
+      // a worker that makes a stack answers late, and counts with its last answer until then
+      await until(async () => (await gateway.counter('stack_restarts')) === 1, 'the count')
+      const { flows } = await gateway.status()
+      const left = flows.filter(flow => flow.destination === `${DEST4}:7001`).length
+      if (workers === 1) t.is(left, 0)
+      else t.true(left > 0 && left < MANY, `${left} flows live`)
+
+      for (const id of ids) await world.near.call('write', id, 'still there?')
+      const views = async () => await Promise.all(ids.map(id => world.near.call('view', id)))
+      const settled = (view: { text: string; error: string }) => view.text !== '' || view.error !== ''
+      await until(async () => (await views()).every(settled), 'an answer to all')
+      const ended = await views()
+      t.is(ended.filter(view => view.text === 'still there?').length, left)
+      t.is(ended.filter(view => view.error === 'ECONNRESET').length, MANY - left)
+
+      const fresh = await world.near.call('dialMany', DEST4, 7001, MANY)
+      for (const id of fresh) await world.near.call('write', id, 'new')
+      for (const id of fresh) await until(async () => (await world.near.call('view', id)).text === 'new', 'the echo')
+      t.is(gateway.child.exitCode, null)
+      await world.near.call('destroy', [...ids, ...fresh])
+      t.is((await gateway.stop()).code, 0)
+      t.false(await world.hasDevice('tg0'))
+    },
+  )
+
+test.serial('trap: the eleventh within a minute ends the gateway', async t => {
+  gateway = await world.gateway({ args: ['--tcp-connect-timeout', '500ms'] })
+  for (let count = 1; count <= 11; count++) await trap(500)
+  await until(() => gateway.child.exitCode !== null, 'the end')
+  t.is(gateway.child.exitCode, 1)
+  t.is(gateway.lines().filter(line => line.code === 'STACK_TRAP').length, 1)
+  t.is(gateway.logged(TRAP).length, 10)
+  t.false(await world.hasDevice('tg0'))
+})
