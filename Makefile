@@ -1,13 +1,14 @@
 # Each target installs what it needs first; the second time that takes a moment and says nothing.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long bench build lint clean
+.PHONY: help demo test test-long cost-base bench build lint clean
 
 help:
 	@echo 'make demo       see it work: real traffic through a tun, lwIP and a SOCKS5 proxy, all on this machine'
 	@echo 'make build      wasm/lwip.wasm, native/tungate.node, dist/'
 	@echo 'make test       formatter, linter and all tests; as root also as an unprivileged user'
 	@echo 'make test-long  the tests that take minutes'
+	@echo 'make cost-base  record what each operation costs in calls, instructions and heap, after a change that is meant'
 	@echo 'make bench      figures against other programs, into docs/BENCHMARKS.md (BENCH_FLAGS=--help tells more)'
 	@echo 'make lint       formatter and linter'
 	@echo 'make clean      remove what was built'
@@ -34,6 +35,9 @@ test: build lint
 test-long: build
 	@setup/packages.sh test
 	@node dist/test/run.js --long
+
+cost-base: build
+	@node dist/test/cost/renew.js
 
 bench: build
 	@setup/packages.sh bench

@@ -17,6 +17,8 @@ const ava = 'node_modules/ava/entrypoints/cli.mjs'
 
 /** Folders of test/ whose files use the machine: processes, namespaces, devices, clocks. */
 const MACHINE = ['commands', 'demo', 'integration', 'library', 'native']
+/** What is counted there does not depend on time, but is the same sooner when it has a core of its own. */
+const COST = 'cost'
 /** `make test-long`: the same tests with more to do. */
 const LONG_FILES = ['integration/bulk.test.js', 'integration/load.test.js']
 /** What differs for another user is the rights, not the amount. */
@@ -44,9 +46,11 @@ function listPasses(): Pass[] {
     .sort()
   const path = (file: string) => relative(root, join(folder, file))
   const usesMachine = (file: string) => MACHINE.some(name => file.startsWith(`${name}/`))
+  const isCost = (file: string) => file.startsWith(`${COST}/`)
   const machine = all.filter(usesMachine).map(path)
   const passes: Pass[] = [
-    { title: 'units', files: all.filter(file => !usesMachine(file)).map(path) },
+    { title: 'units', files: all.filter(file => !usesMachine(file) && !isCost(file)).map(path) },
+    { title: 'costs', files: all.filter(isCost).map(path), concurrency: 1 },
     { title: 'on this machine', files: machine, concurrency: 1 },
   ]
   const isRoot = process.getuid?.() === 0 && !wantsLong
