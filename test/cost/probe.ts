@@ -20,7 +20,7 @@ export interface Probe {
   read(): Counts
   /** Heap that is used in `section` counts; what the test itself uses does not. */
   metered<Result>(section: () => Result): Result
-  /** Calls every interval once, `ms` later. */
+  /** `ms` later: calls every interval once, and what is due. */
   advance(ms: number): void
 }
 
@@ -50,24 +50,45 @@ export function installProbe(systemCallsFile: string): Probe {
 
 // ---- time ----
 
+/** A timer of Node, as far as its owner asks for more than its end. */
+class Timer {
+  ref(): this {
+    return this
+  }
+
+  unref(): this {
+    return this
+  }
+}
+
 function stopTime(): (ms: number) => void {
-  const intervals = new Map<object, () => void>()
+  const intervals = new Map<Timer, () => void>()
+  const timeouts = new Map<Timer, { due: number; run: () => void }>()
   let now = 1_000
   performance.now = () => now
-  const later = globalThis.setImmediate
+  const immediate = globalThis.setImmediate
   Object.assign(globalThis, {
-    setInterval: (run: () => void) => {
-      const key = {}
-      intervals.set(key, run)
-      return key
-    },
-    clearInterval: (key: object) => void intervals.delete(key),
-    setImmediate: Object.assign((run: () => void) => later(() => metered(run)), later),
+    setInterval: (run: () => void) => kept(intervals, run),
+    clearInterval: (timer: Timer) => void intervals.delete(timer),
+    setTimeout: (run: () => void, ms = 0) => kept(timeouts, { due: now + ms, run }),
+    clearTimeout: (timer: Timer) => void timeouts.delete(timer),
+    setImmediate: Object.assign((run: () => void) => immediate(() => metered(run)), immediate),
   })
   return ms => {
     now += ms
     for (const run of [...intervals.values()]) metered(run)
+    for (const [timer, { due, run }] of timeouts) {
+      if (due > now) continue
+      timeouts.delete(timer)
+      metered(run)
+    }
   }
+}
+
+function kept<Value>(timers: Map<Timer, Value>, value: Value): Timer {
+  const timer = new Timer()
+  timers.set(timer, value)
+  return timer
 }
 
 /** Keys of hashes and first sequence numbers are the same each time. */
