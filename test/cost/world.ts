@@ -40,6 +40,9 @@ function complain(message: string, fields?: object): void {
   throw new Error(`the gateway complains: ${message} ${JSON.stringify(fields ?? {})}`)
 }
 
+/** Neither learns nor prepares anything: each connection costs the same. */
+const UPSTREAM = { handshake: 'pipelined', pool: 0 } as const
+
 class IdleDialer extends Socks5Dialer {
   idle: Socket | undefined
 
@@ -78,6 +81,7 @@ export class World {
     const stack = new Stack({
       mtu: MTU,
       vnetHdr: true,
+      uso: false,
       echo: false,
       maxFlows: FLOWS,
       maxEndpoints: 128,
@@ -92,10 +96,10 @@ export class World {
     const { abi, bytes, words } = stack
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
     const proxy = { host: '127.0.0.1', port: upstream.port }
-    const dialer = new IdleDialer(this.#poller, arena, proxy, BINDING, LOG)
+    const dialer = new IdleDialer(this.#poller, arena, proxy, UPSTREAM, BINDING, LOG)
     const port = (wire.address() as AddressInfo).port
     this.#device = Socket.connectUdp(this.#poller, { address: LOOPBACK, port }, BINDING, { onReady: quiet })
-    const info = { fd: this.#device.fd, name: 'wire', mtu: MTU, vnetHdr: true, created: false }
+    const info = { fd: this.#device.fd, name: 'wire', mtu: MTU, vnetHdr: true, uso: false, created: false }
     const tun = new LinuxTun(this.#poller.io, info)
     const options = {
       ...DEFAULTS,
