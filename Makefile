@@ -9,7 +9,7 @@ help:
 	@echo 'make test       formatter, linter and all tests; as root also as an unprivileged user'
 	@echo 'make test-long  the tests that take minutes'
 	@echo 'make cost-base  record what each operation costs in calls, instructions and heap, after a change that is meant'
-	@echo 'make bench      figures against other programs, into docs/BENCHMARKS.md (BENCH_FLAGS=--help tells more)'
+	@echo 'make bench      figures and charts against the bound and BENCH_RIVAL, into docs/BENCHMARKS.md (BENCH_FLAGS=--help tells more)'
 	@echo 'make lint       formatter and linter'
 	@echo 'make clean      remove what was built'
 

@@ -1,27 +1,31 @@
 /**
- * `make bench`: tungate, the bound (a client that speaks SOCKS5 itself), redsocks and any named peer under the same
- * load, measure by measure in turns, in rounds. Progress goes to standard error, the tables to standard output.
- * Exit: 0 all runs counted, 1 some failed, 2 wrong command line, 3 something is not installed.
+ * `make bench`: tungate, the bound (a client that speaks SOCKS5 itself) and any named rival under the same load, measure
+ * by measure in turns, in rounds. Progress goes to standard error, the tables to standard output.
+ * Exit: 0 all runs counted but those in which a rival failed, 1 some failed, 2 wrong command line, 3 something is not
+ * installed.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { writeCharts } from './charts.ts'
 import { fillCommand, listContenders, Runner } from './contenders.ts'
+import type { Measure, Row, Turn, Value } from './measure.ts'
 import {
-  listMeasures,
-  type Measure,
-  memoryAfterRow,
-  type Row,
+  type BareNode,
+  bareMemoryMib,
+  bareStartMs,
+  memoryAfterRows,
   startRows,
-  startToFirstEcho,
-  type Turn,
-} from './measures.ts'
+  takeMemoryAfter,
+  takeStart,
+} from './measures/start.ts'
+import { listMeasures } from './measures.ts'
 import { type BenchOptions, parseOptions, USAGE } from './options.ts'
-import { residentKib } from './processes.ts'
-import { type Failure, markdown, median, type Report, writeBetweenMarkers } from './report.ts'
+import { markdown, medianOf, type Report, writeBetweenMarkers } from './report.ts'
+import { Results } from './results.ts'
 import { destinationOf, firstLine, kernelRelease, PROXY_HOST, PROXY_PORT, Topology } from './topology.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -30,8 +34,9 @@ const say = (text: string): void => void process.stderr.write(`${text}\n`)
 /** Compiles the load program into `folder`. */
 function compileLoad(folder: string): string {
   const source = join(root, 'bench/load')
-  const files = ['main', 'stream', 'bulk', 'connections', 'datagrams', 'servers', 'udp-servers', 'socks-server']
-  const paths = [...files, 'socks-datagrams'].map(file => join(source, `${file}.c`))
+  const paths = readdirSync(source)
+    .filter(file => file.endsWith('.c'))
+    .map(file => join(source, file))
   const program = join(folder, 'load')
   execFileSync('cc', ['-O2', '-Wall', '-Wextra', '-pthread', '-D_GNU_SOURCE', '-o', program, ...paths])
   return program
@@ -53,38 +58,13 @@ function enterUserNamespace(): void {
   process.exit(inside.status ?? 1)
 }
 
-/** All that is collected while the rounds run. */
-class Results {
-  readonly values: Record<string, Record<string, (number | null)[]>> = {}
-  readonly failures: Failure[] = []
-  readonly rows: Row[] = []
-  /** Set by a signal: what fails from then on fails because everything is being ended. */
-  stopping = false
-
-  add(round: number, row: Row, contender: string, value: number): void {
-    if (!this.rows.includes(row)) this.rows.push(row)
-    const byRow = this.values[row.id] ?? {}
-    const rounds = byRow[contender] ?? []
-    this.values[row.id] = byRow
-    byRow[contender] = rounds
-    while (rounds.length < round - 1) rounds.push(null)
-    rounds[round - 1] = Number.isFinite(value) ? value : null
-  }
-
-  fail(round: number, rows: readonly Row[], contender: string, error: unknown): void {
-    if (this.stopping) return
-    const message = error instanceof Error ? error.message : String(error)
-    for (const row of rows) {
-      this.add(round, row, contender, Number.NaN)
-      this.failures.push({ round, row: row.id, contender, message })
-    }
-    say(`  ${contender}: FAILED: ${message}`)
-  }
-}
-
-const show = (rows: readonly Row[], values: readonly number[]): string =>
+const show = (rows: readonly Row[], values: readonly Value[]): string =>
   rows
-    .flatMap((row, at) => (Number.isFinite(values[at]) ? [`${values[at]!.toFixed(row.digits)} ${row.unit}`] : []))
+    .flatMap((row, at) => {
+      const value = values[at] ?? Number.NaN
+      if (value instanceof Error) return [`FAILED: ${value.message}`]
+      return Number.isFinite(value) ? [`${value.toFixed(row.digits)} ${row.unit}`] : []
+    })
     .join(', ')
 
 /** The order changes from measure to measure, so that nobody always comes after the same one. */
@@ -93,54 +73,69 @@ function inTurn<T>(items: readonly T[], shift: number): T[] {
   return [...items.slice(by), ...items.slice(0, by)]
 }
 
-async function takeMeasure(round: number, measure: Measure, turn: Turn, results: Results): Promise<void> {
+/** Takes values for `rows` of one contender, and notes them or the error that came instead. */
+async function take(
+  round: number,
+  rows: readonly Row[],
+  turn: Turn,
+  results: Results,
+  body: () => Promise<Value[]>,
+): Promise<void> {
   const { runner } = turn
   const { name } = runner.contender
   try {
-    if (runner.obituary !== undefined) throw new Error(runner.obituary)
     await runner.enter()
-    try {
-      const values = await measure.take(turn)
-      for (const [at, row] of measure.rows.entries()) results.add(round, row, name, values[at]!)
-      say(`  ${name}: ${show(measure.rows, values)}`)
-    } finally {
-      await runner.leave()
-    }
+    const values = await body().finally(() => runner.leave())
+    results.add(round, rows, name, values)
+    say(`  ${name}: ${show(rows, values)}`)
   } catch (error) {
-    results.fail(round, measure.rows, name, runner.obituary ?? error)
+    const reason = runner.obituary ?? error
+    results.fail(round, rows, name, reason)
+    if (!results.isStopping) say(`  ${name}: FAILED: ${reason instanceof Error ? reason.message : reason}`)
   }
 }
 
-async function startAll(round: number, turns: readonly Turn[], results: Results): Promise<void> {
-  for (const turn of turns) {
-    const { runner } = turn
-    if (runner.contender.way === 'socks') continue
-    try {
-      await runner.enter()
-      const milliseconds = await startToFirstEcho(turn).finally(() => runner.leave())
-      await delay(500)
-      const values = [milliseconds, residentKib(runner.pid!) / 1024]
-      for (const [at, row] of startRows.entries()) results.add(round, row, runner.contender.name, values[at]!)
-      say(`  ${runner.contender.name}: ${show(startRows, values)}`)
-    } catch (error) {
-      results.fail(round, startRows, runner.contender.name, error)
-    }
-  }
+async function takeMeasure(round: number, measure: Measure, turn: Turn, results: Results): Promise<void> {
+  await take(round, measure.rows, turn, results, () => {
+    const { obituary } = turn.runner
+    return obituary === undefined ? measure.take(turn) : Promise.reject(new Error(obituary))
+  })
 }
 
-async function runRounds(turns: readonly Turn[], options: BenchOptions, results: Results): Promise<void> {
+async function takeBareNode(topology: Topology, folder: string): Promise<BareNode> {
+  const starts: number[] = []
+  for (let at = 0; at < 3; at++) starts.push(await bareStartMs(topology, folder))
+  return { ms: medianOf(starts)!, mib: await bareMemoryMib(topology, folder) }
+}
+
+async function runRounds(
+  turns: readonly Turn[],
+  options: BenchOptions,
+  folder: string,
+  results: Results,
+): Promise<void> {
   const measures = listMeasures(options)
+  const startMs = performance.now()
+  const gateways = turns.filter(({ runner }) => runner.contender.way !== 'socks')
+  const announce = (round: number, what: string) => {
+    const minutes = ((performance.now() - startMs) / 60_000).toFixed(1)
+    say(`${minutes} min, round ${round} of ${options.rounds}: ${what}`)
+  }
   for (let round = 1; round <= options.rounds; round++) {
-    say(`round ${round} of ${options.rounds}: start`)
-    await startAll(round, inTurn(turns, round), results)
+    announce(round, 'start')
+    const bare = await takeBareNode(turns[0]!.topology, folder)
+    results.bareNode.push(bare)
+    for (const turn of inTurn(gateways, round))
+      await take(round, startRows, turn, results, () => takeStart(turn, folder, bare))
     for (const [at, measure] of measures.entries()) {
-      say(`round ${round} of ${options.rounds}: ${measure.id}`)
+      announce(round, measure.id)
       for (const turn of inTurn(turns, round + at))
         if (measure.applies(turn.runner)) await takeMeasure(round, measure, turn, results)
     }
-    for (const { runner } of turns) {
+    for (const turn of gateways) {
+      const { runner } = turn
       if (runner.pid !== undefined && runner.obituary === undefined)
-        results.add(round, memoryAfterRow, runner.contender.name, residentKib(runner.pid) / 1024)
+        results.add(round, memoryAfterRows, runner.contender.name, takeMemoryAfter(turn, bare))
       await runner.stop()
     }
   }
@@ -163,31 +158,73 @@ async function startServers(topology: Topology, load: string, count: number, opt
   if (server.exitCode !== null) throw new Error('the SOCKS5 server ended at once')
 }
 
-/** What Node itself costs on this machine, the floor of tungate's start and memory: medians of 5 starts. */
-function bareNode(): string {
-  const { NODE_EXTRA_CA_CERTS: _, ...environment } = process.env
-  const starts = Array.from({ length: 5 }, () => {
-    const startMs = performance.now()
-    const script = 'process.stdout.write(String(process.memoryUsage.rss()))'
-    const rss = execFileSync(process.execPath, ['-e', script], { env: environment, encoding: 'utf8' })
-    return { ms: performance.now() - startMs, mib: Number(rss) / 2 ** 20 }
-  })
-  const ms = median(starts.map(start => start.ms))!
-  return `${ms.toFixed(0)} ms from start to exit, ${median(starts.map(start => start.mib))!.toFixed(1)} MiB`
-}
-
-function conditionsOf(options: BenchOptions, topology: Topology): Record<string, string> {
+function conditionsOf(
+  options: BenchOptions,
+  topology: Topology,
+  bareNode: readonly BareNode[],
+): Record<string, string> {
+  const bareMs = medianOf(bareNode.map(({ ms }) => ms))!.toFixed(0)
+  const bareMib = medianOf(bareNode.map(({ mib }) => mib))!.toFixed(1)
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
   return {
     date: new Date().toISOString().slice(0, 10),
     machine: `${cpus().length} cores, ${cpus()[0]?.model.trim() ?? 'unknown CPU'}`,
     software: `Linux ${kernelRelease()}, Node ${process.version}, tungate ${version}`,
-    'congestion control': `${topology.congestionControl} in both namespaces`,
+    'congestion control': `${topology.congestionControl} in all namespaces`,
     'SOCKS5 server': options.socksServer === '' ? "the benchmark's own, spliced" : 'given by option',
-    rounds: `${options.rounds}, ${options.seconds} s a run`,
-    'bare node -e': bareNode(),
-    memory: `${options.idle} idle connections; beside ${options.crowd} idle connections`,
+    rounds: `${options.rounds}, ${options.seconds} s a run, ${options.seconds / 4} s for a point of a chart`,
+    'bare node': `${bareMs} ms from start to exit, ${bareMib} MiB`,
+    'idle connections': `${options.idle} beside ${Math.ceil(options.idle / 3)} for the memory of one`,
+    limits: `tungate's limits.flows is ${2 * options.crowd}; all else is at its default`,
   }
+}
+
+/** Runs everything and gives the report. Namespaces and files are gone when it returns. */
+async function bench(options: BenchOptions, contenders: ReturnType<typeof listContenders>): Promise<Report> {
+  const folder = mkdtempSync(join(tmpdir(), 'tungate-bench-'))
+  const results = new Results()
+  let topology: Topology | undefined
+  const close = async () => {
+    await topology?.close()
+    rmSync(folder, { recursive: true, force: true })
+  }
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)
+    process.once(signal, () => {
+      results.isStopping = true
+      void close().finally(() => process.exit(code))
+    })
+  try {
+    const load = compileLoad(folder)
+    topology = await Topology.open(contenders.length, options.congestionControls)
+    await topology.likeAWire(load)
+    await startServers(topology, load, contenders.length, options, folder)
+    const turns: Turn[] = []
+    for (const contender of contenders) {
+      const runner = new Runner(contender, topology, folder)
+      await runner.prepare()
+      turns.push({ runner, topology, options, load })
+    }
+    await runRounds(turns, options, folder, results)
+    return {
+      conditions: conditionsOf(options, topology, results.bareNode),
+      contenders: contenders.map(({ name, label, isRival }) => ({ name, label, isRival })),
+      rows: results.rows,
+      values: results.values,
+      failures: results.failures,
+    }
+  } finally {
+    await close()
+  }
+}
+
+function writeDocs(docs: string, report: Report, text: string, crowd: number): void {
+  mkdirSync(docs, { recursive: true })
+  const charts = writeCharts(docs, report, crowd)
+  writeBetweenMarkers(join(docs, 'BENCHMARKS.md'), `${text}\n## Charts\n\n${charts}`)
+  writeFileSync(join(docs, 'benchmarks.json'), `${JSON.stringify(report, null, 2)}\n`)
 }
 
 async function main(): Promise<number> {
@@ -208,50 +245,15 @@ async function main(): Promise<number> {
   enterUserNamespace()
   const redirect = contenders.some(({ way }) => way === 'redirect') ? ['redsocks', 'nft'] : []
   requireTools(['cc', 'ip', 'iperf3', 'nsenter', 'setpriv', 'sysctl', 'unshare', ...redirect])
-  const folder = mkdtempSync(join(tmpdir(), 'tungate-bench-'))
-  const results = new Results()
-  let topology: Topology | undefined
-  const close = async () => {
-    await topology?.close()
-    rmSync(folder, { recursive: true, force: true })
-  }
-  for (const [signal, code] of [
-    ['SIGINT', 130],
-    ['SIGTERM', 143],
-  ] as const)
-    process.once(signal, () => {
-      results.stopping = true
-      void close().finally(() => process.exit(code))
-    })
-  try {
-    const load = compileLoad(folder)
-    topology = await Topology.open(contenders.length, options.congestionControls)
-    await startServers(topology, load, contenders.length, options, folder)
-    const turns: Turn[] = []
-    for (const contender of contenders) {
-      const runner = new Runner(contender, topology, folder)
-      await runner.prepare()
-      turns.push({ runner, topology, options, load })
-    }
-    await runRounds(turns, options, results)
-    const report: Report = {
-      conditions: conditionsOf(options, topology),
-      contenders: contenders.map(({ name, mtu }) => ({ name, mtu })),
-      reference: options.reference,
-      rows: results.rows,
-      values: results.values,
-      failures: results.failures,
-    }
-    const text = markdown(report)
-    process.stdout.write(text)
-    if (options.write) {
-      writeBetweenMarkers(join(root, 'docs/BENCHMARKS.md'), text)
-      writeFileSync(join(root, 'docs/benchmarks.json'), `${JSON.stringify(report, null, 2)}\n`)
-    }
-    return results.failures.length === 0 ? 0 : 1
-  } finally {
-    await close()
-  }
+  const report = await bench(options, contenders)
+  const text = markdown(report)
+  process.stdout.write(text)
+  const isWhole = !options.quick && options.only.length === 0
+  if (options.out !== '') writeDocs(options.out, report, text, options.crowd)
+  if (options.write && isWhole) writeDocs(join(root, 'docs'), report, text, options.crowd)
+  else if (options.write) say('docs are left as they are: only a whole run is written, without --quick and --only')
+  const rivals = contenders.filter(({ isRival }) => isRival).map(({ name }) => name)
+  return report.failures.every(({ contender }) => rivals.includes(contender)) ? 0 : 1
 }
 
 process.exit(await main())

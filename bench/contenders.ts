@@ -10,16 +10,27 @@ export type Way = 'socks' | 'tun' | 'redirect'
 
 export interface Contender {
   readonly name: string
+  /** Its name in tables. */
+  readonly label: string
   /** Number of its prefix and device, from 1. */
   readonly index: number
   readonly way: Way
   readonly mtu: number
   readonly udp: boolean
+  /** Whether its process is Node's, so that a bare node is its floor. */
+  readonly isNode: boolean
+  readonly isRival: boolean
   /** Words of the command; empty for the bound. Writes files into `folder`. */
   command(folder: string): string[]
 }
 
 const REDSOCKS_PORT = 12345
+
+/** Nobody's start carries what this shell has set; an extra CA file costs Node 48 ms. */
+export function environmentOf(folder: string): NodeJS.ProcessEnv {
+  const { PATH, HOME, LANG } = process.env
+  return { PATH, HOME, LANG, XDG_RUNTIME_DIR: folder }
+}
 
 /** Splits at blanks; double quotes keep a word together. */
 const words = (text: string): string[] => [...text.matchAll(/"([^"]*)"|(\S+)/g)].map(match => match[1] ?? match[2]!)
@@ -49,45 +60,65 @@ redsocks { local_ip = 127.0.0.1; local_port = ${REDSOCKS_PORT}; ip = ${PROXY_HOS
   return ['redsocks', '-c', file]
 }
 
-/** `cli`: path of the compiled command. @throws Error for a name that is not known. */
-export function listContenders(options: BenchOptions, cli: string): Contender[] {
-  const values = (index: number, mtu: number) => ({
-    tun: `bench${index}`,
+/** Those that take part only when named by `--also` or `--contenders`. */
+const EXTRA = ['tungate-plain', 'redsocks']
+
+/** Everybody there is. `cli`: path of the compiled command. */
+function allContenders(options: BenchOptions, cli: string): Omit<Contender, 'index'>[] {
+  type Make = (index: number, folder: string) => string[]
+  const entry = (name: string, label: string, way: Way, mtu: number, make: Make, more: Partial<Contender> = {}) => ({
+    name,
+    label,
+    way,
     mtu,
-    proxyHost: PROXY_HOST,
-    proxyPort: PROXY_PORT,
+    udp: way !== 'redirect',
+    isNode: false,
+    isRival: false,
+    command(this: Contender, folder: string) {
+      return make(this.index, folder)
+    },
+    ...more,
   })
-  const all: Omit<Contender, 'index' | 'command'>[] = [{ name: 'bound', way: 'socks', mtu: 1500, udp: true }]
-  const commands: ((index: number, folder: string) => string[])[] = [() => []]
-  const add = (name: string, way: Way, mtu: number, make: (index: number, folder: string) => string[]) => {
-    all.push({ name, way, mtu, udp: way !== 'redirect' })
-    commands.push(make)
-  }
+  const fill = (command: string, index: number, mtu: number, folder: string) =>
+    fillCommand(command, folder, { tun: `bench${index}`, mtu, proxyHost: PROXY_HOST, proxyPort: PROXY_PORT })
   // the crowd alone is as many flows as the default limit
-  const base = `--proxy socks5://${PROXY_HOST}:${PROXY_PORT} --status-socket= --limits-flows ${2 * options.crowd}`
-  const tungate = (name: string, mtu: number, flags: string) =>
-    add(name, 'tun', mtu, (index, folder) => [
+  const base = `run --proxy socks5://${PROXY_HOST}:${PROXY_PORT} --limits-flows ${2 * options.crowd}`
+  const tungate = (name: string, label: string, mtu: number, flags: string) => {
+    const make: Make = (index, folder) => [
       process.execPath,
       cli,
-      ...words(`run --tun bench${index} ${base} --mtu ${mtu}`),
-      ...fillCommand(flags, folder, values(index, mtu)),
-    ])
-  tungate('tungate', options.mtu, '')
-  tungate('tungate-plain', options.mtu, '--offload off')
-  for (const variant of options.variants) tungate(variant.name, variant.mtu, variant.command)
-  add('redsocks', 'redirect', 1500, (_, folder) => redsocksCommand(folder))
-  for (const { name, mtu, command } of options.peers)
-    add(name, 'tun', mtu, (index, folder) => fillCommand(command, folder, values(index, mtu)))
+      ...words(`${base} --tun bench${index} --mtu ${mtu} --status-socket ${join(folder, 'status.sock')}`),
+      ...fill(flags, index, mtu, folder),
+    ]
+    return entry(name, label, 'tun', mtu, make, { isNode: true })
+  }
+  const { mtu } = options
+  return [
+    tungate('tungate', `tungate, MTU ${mtu}`, mtu, ''),
+    entry('bound', 'bound', 'socks', 1500, () => []),
+    ...options.variants.map(variant => tungate(variant.name, variant.label, variant.mtu, variant.command)),
+    ...options.rivals.map(({ name, label, mtu, command }) =>
+      entry(name, label, 'tun', mtu, (index, folder) => fill(command, index, mtu, folder), { isRival: true }),
+    ),
+    tungate('tungate-plain', `tungate-plain, MTU ${mtu}`, mtu, '--offload off'),
+    entry('redsocks', 'redsocks', 'redirect', 1500, (_, folder) => redsocksCommand(folder)),
+  ]
+}
 
-  const wanted = options.contenders.length > 0 ? options.contenders : all.map(({ name }) => name)
-  const unknown = wanted.find(name => !all.some(each => each.name === name))
-  if (unknown !== undefined)
-    throw new Error(`--contenders: ${unknown} is none of ${all.map(each => each.name).join(', ')}`)
-  return wanted.map((name, position) => {
-    const at = all.findIndex(each => each.name === name)
-    const index = position + 1
-    return { ...all[at]!, index, command: folder => commands[at]!(index, folder) }
-  })
+/** Those who take part. `cli`: path of the compiled command. @throws Error for a name that is not known, or is twice there. */
+export function listContenders(options: BenchOptions, cli: string): Contender[] {
+  const all = allContenders(options, cli)
+  const names = all.map(({ name }) => name)
+  const twice = names.find((name, at) => names.indexOf(name) !== at)
+  if (twice !== undefined) throw new Error(`${twice}: two contenders have this name`)
+  const byDefault = names.filter(name => !EXTRA.includes(name))
+  const wanted = [...(options.contenders.length > 0 ? options.contenders : byDefault), ...options.also]
+  const unknown = wanted.find(name => !names.includes(name))
+  if (unknown !== undefined) throw new Error(`${unknown} is none of ${names.join(', ')}`)
+  return [...new Set(wanted)].map((name, position) => ({
+    ...all.find(each => each.name === name)!,
+    index: position + 1,
+  }))
 }
 
 /** A contender with its process, restarted in each round. */
@@ -120,10 +151,7 @@ export class Runner {
   start(): void {
     const argv = this.contender.command(this.#folder)
     if (argv.length === 0) return
-    const { PATH, HOME, LANG } = process.env
-    const child = this.#topology.start('gateway', argv, {
-      environment: { PATH, HOME, LANG, XDG_RUNTIME_DIR: this.#folder },
-    })
+    const child = this.#topology.start('gateway', argv, { environment: environmentOf(this.#folder) })
     this.#lastWords = ''
     const listen = (chunk: unknown) => {
       this.#lastWords = `${this.#lastWords}${chunk}`.slice(-2000)

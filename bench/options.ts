@@ -1,8 +1,11 @@
 /** The command line of the benchmarks. */
 import { parseArgs } from 'node:util'
 
-export interface PeerOption {
+/** A rival, or a further tungate. */
+export interface NamedCommand {
+  /** As given, with the MTU if that was given: unique. */
   readonly name: string
+  readonly label: string
   readonly mtu: number
   /** Shell-like words with placeholders. */
   readonly command: string
@@ -13,39 +16,44 @@ export interface BenchOptions {
   readonly seconds: number
   readonly quick: boolean
   readonly write: boolean
+  /** A folder for the result of any run; empty for none. */
+  readonly out: string
   readonly mtu: number
   readonly idle: number
   readonly crowd: number
   readonly only: readonly string[]
   readonly contenders: readonly string[]
-  readonly reference: string
-  readonly variants: readonly PeerOption[]
-  readonly peers: readonly PeerOption[]
+  readonly also: readonly string[]
+  readonly variants: readonly NamedCommand[]
+  readonly rivals: readonly NamedCommand[]
   readonly congestionControls: readonly string[]
   readonly socksServer: string
 }
 
 export const USAGE = `usage: node dist/bench/bench.js [options]
 
-  --quick                 one round, short runs, without iperf3, UDP bulk and the crowd of idle connections
+  --quick                 one round, short runs, without UDP bulk and the charts
   --rounds N              rounds (3; quick: 1)
-  --seconds N             length of each run (3; quick: 1)
-  --only LIST             measures: upload,download,iperf,connect,http,udp-echo,udp-bulk,idle,crowd
+  --seconds N             length of each run (2; quick: 1); a quarter of it for a point of a chart
+  --only LIST             measures: upload,download,forwarded,connect,http,udp-echo,udp-cost,udp-bulk,idle,crowd,
+                          and for charts beside,streams,payload; iperf is taken only if named here
                           (start and memory are always taken)
-  --contenders LIST       of bound,tungate,tungate-plain,redsocks and the names given below (all)
-  --reference NAME        ratios are also taken to this contender (the first peer)
+  --contenders LIST       who takes part (tungate,bound and all that are named below)
+  --also LIST             beside them: tungate-plain (without offload), redsocks
   --mtu N                 MTU of tungate's tun (1500)
   --variant NAME[@MTU]=FLAGS
                           a further tungate with these flags; repeatable
-  --peer NAME[@MTU]=COMMAND
-                          another program to compare with; repeatable. In COMMAND {tun} {mtu} {proxyHost} {proxyPort}
-                          are filled in, and {template:FILE} becomes the path of a copy of FILE, itself filled in. Also
-                          from the environment: BENCH_PEERS, several separated by ';'
-  --idle N                connections for the memory of an idle one (1000)
+  --rival NAME[@MTU]=COMMAND
+                          another program to compare with; repeatable, the same one also with several MTUs (1500). In
+                          COMMAND {tun} {mtu} {proxyHost} {proxyPort} are filled in, and {template:FILE} becomes the
+                          path of a copy of FILE, itself filled in. Also from the environment: BENCH_RIVAL, several
+                          separated by ';'. The goals are compared with the first one
+  --idle N                connections for the memory of an idle one (3000)
   --crowd N               idle connections beside the short ones (10000)
   --congestion LIST       the first that the kernel allows in a namespace (cubic,reno)
   --socks-server COMMAND  another SOCKS5 server, with {proxyHost} {proxyPort} {template:FILE}
-  --write                 put the result into docs/BENCHMARKS.md and docs/benchmarks.json
+  --write                 put the result of a whole run into docs/BENCHMARKS.md, docs/benchmarks.json and docs/charts
+  --out FOLDER            put the same files of any run into FOLDER
 `
 
 const list = (text: string | undefined): string[] => (text ?? '').split(',').filter(word => word !== '')
@@ -56,10 +64,17 @@ function positive(name: string, text: string | undefined, byDefault: number): nu
   return Number(text)
 }
 
-function parsePeer(text: string, mtu: number): PeerOption {
+function parseNamed(text: string, mtu: number): NamedCommand {
   const match = /^([\w.-]+)(?:@(\d+))?=(.*)$/s.exec(text.trim())
   if (match === null) throw new Error(`${text}: NAME=COMMAND or NAME@MTU=COMMAND is wanted`)
-  return { name: match[1]!, mtu: match[2] === undefined ? mtu : Number(match[2]), command: match[3]! }
+  const [, name, ownMtu, command] = match
+  const label = `${name}, MTU ${ownMtu ?? mtu}`
+  return {
+    name: ownMtu === undefined ? name! : `${name}@${ownMtu}`,
+    label,
+    mtu: Number(ownMtu ?? mtu),
+    command: command!,
+  }
 }
 
 /** @throws Error for anything that is not understood. */
@@ -74,34 +89,36 @@ export function parseOptions(argv: readonly string[], environment: NodeJS.Proces
       rounds: text,
       seconds: text,
       only: text,
+      out: text,
       contenders: text,
-      reference: text,
+      also: text,
       mtu: text,
       idle: text,
       crowd: text,
       congestion: text,
       'socks-server': text,
       variant: texts,
-      peer: texts,
+      rival: texts,
     },
   })
   const quick = values.quick === true
   const mtu = positive('mtu', values.mtu, 1500)
-  const fromEnvironment = (environment.BENCH_PEERS ?? '').split(';').filter(entry => entry.trim() !== '')
-  const peers = [...fromEnvironment, ...(values.peer ?? [])].map(peer => parsePeer(peer, 1500))
+  const fromEnvironment = (environment.BENCH_RIVAL ?? '').split(';').filter(entry => entry.trim() !== '')
+  const rivals = [...fromEnvironment, ...(values.rival ?? [])].map(rival => parseNamed(rival, 1500))
   return {
     quick,
     write: values.write === true,
+    out: values.out ?? '',
     rounds: positive('rounds', values.rounds, quick ? 1 : 3),
-    seconds: positive('seconds', values.seconds, quick ? 1 : 3),
+    seconds: positive('seconds', values.seconds, quick ? 1 : 2),
     mtu,
-    idle: positive('idle', values.idle, 1000),
+    idle: positive('idle', values.idle, 3000),
     crowd: positive('crowd', values.crowd, 10_000),
     only: list(values.only),
     contenders: list(values.contenders),
-    reference: values.reference ?? peers[0]?.name ?? '',
-    variants: (values.variant ?? []).map(variant => parsePeer(variant, mtu)),
-    peers,
+    also: list(values.also),
+    variants: (values.variant ?? []).map(variant => parseNamed(variant, mtu)),
+    rivals,
     congestionControls: values.congestion === undefined ? ['cubic', 'reno'] : list(values.congestion),
     socksServer: values['socks-server'] ?? '',
   }

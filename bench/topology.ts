@@ -1,5 +1,5 @@
 /**
- * Two network namespaces, made for one run and gone with it:
+ * Three network namespaces, made for one run and gone with it:
  *
  *     gateway namespace                                        server namespace
  *     ┌──────────────────────────────────────────────┐         ┌───────────────────────────────────┐
@@ -7,7 +7,10 @@
  *     │                    contender K <─────────────┘         │   └─> 10.88.K.1 on lo:            │
  *     │                      └─ g0 10.77.0.1 ────── veth ────── s0 10.77.0.2                       │
  *     │ bound: load client speaks SOCKS5 to 10.77.0.2│         │     echo, sink, source, iperf3    │
- *     └──────────────────────────────────────────────┘         └───────────────────────────────────┘
+ *     │ forwards from g1 10.79.0.1 (GRO)             │         └───────────────────────────────────┘
+ *     └──────────────────────┬───────────────────────┘
+ *                          veth, packets of 1500 bytes
+ *     client namespace: c0 10.79.0.2, load client of the forwarded measures
  *
  * Each contender K has its own destination prefix and, if it wants one, its own persistent tun, so that all of them
  * run side by side and take turns within seconds. A namespace lives as long as its holder, a `cat` whose standard input is a pipe
@@ -19,8 +22,10 @@ import { readFileSync, readlinkSync } from 'node:fs'
 
 export const PROXY_HOST = '10.77.0.2'
 export const PROXY_PORT = 1080
+const CLIENT_GATEWAY = '10.79.0.1'
 
-export type Place = 'gateway' | 'server'
+const PLACES = ['gateway', 'server', 'client'] as const
+export type Place = (typeof PLACES)[number]
 
 export interface Output {
   readonly stdout: string
@@ -51,16 +56,18 @@ export class Topology {
   readonly #running = new Set<ChildProcess>()
   #congestionControl = ''
 
-  private constructor(gateway: ChildProcess, server: ChildProcess) {
-    this.#holders = { gateway, server }
-    for (const holder of [gateway, server]) holder.on('error', () => {})
-    this.#running.add(gateway).add(server)
+  private constructor(holders: Record<Place, ChildProcess>) {
+    this.#holders = holders
+    for (const holder of Object.values(holders)) {
+      holder.on('error', () => {})
+      this.#running.add(holder)
+    }
   }
 
-  /** `congestionControls`: the first one that both namespaces take. @throws Error when namespaces cannot be made. */
+  /** `congestionControls`: the first one that the namespaces take. @throws Error when namespaces cannot be made. */
   static async open(contenders: number, congestionControls: readonly string[]): Promise<Topology> {
     const hold = () => spawn('unshare', ['--net', 'cat'], { stdio: ['pipe', 'ignore', 'inherit'] })
-    const topology = new Topology(hold(), hold())
+    const topology = new Topology({ gateway: hold(), server: hold(), client: hold() })
     try {
       for (const holder of Object.values(topology.#holders)) {
         if (holder.pid === undefined) throw new Error('unshare of util-linux is not installed')
@@ -75,6 +82,11 @@ export class Topology {
     }
   }
 
+  /** Of all that runs in the namespaces. */
+  get pids(): number[] {
+    return [...this.#running].flatMap(({ pid }) => (pid === undefined ? [] : [pid]))
+  }
+
   get congestionControl(): string {
     return this.#congestionControl
   }
@@ -82,25 +94,31 @@ export class Topology {
   async #link(contenders: number): Promise<void> {
     const ip = (place: Place, command: string) => this.run(place, ['ip', ...command.split(' ')])
     await ip('server', `link add s0 type veth peer name g0 netns ${this.#holders.gateway.pid}`)
-    await ip('server', `addr add ${PROXY_HOST}/24 dev s0`)
-    await ip('gateway', 'addr add 10.77.0.1/24 dev g0')
-    for (const [place, device] of [
-      ['server', 's0'],
-      ['gateway', 'g0'],
+    await ip('client', `link add c0 type veth peer name g1 netns ${this.#holders.gateway.pid}`)
+    for (const [place, device, address] of [
+      ['server', 's0', PROXY_HOST],
+      ['gateway', 'g0', '10.77.0.1'],
+      ['gateway', 'g1', CLIENT_GATEWAY],
+      ['client', 'c0', '10.79.0.2'],
     ] as const) {
+      await ip(place, `addr add ${address}/24 dev ${device}`)
       await ip(place, 'link set lo up')
       await ip(place, `link set ${device} up`)
+    }
+    for (const place of PLACES) {
       await this.#set(place, 'net.ipv4.ip_local_port_range', '10000 65000')
       await this.#set(place, 'net.ipv4.tcp_max_tw_buckets', '1000')
     }
+    await ip('client', `route add default via ${CLIENT_GATEWAY}`)
+    await ip('server', 'route add 10.79.0.0/24 via 10.77.0.1')
+    await this.#set('gateway', 'net.ipv4.ip_forward', '1')
     for (let index = 1; index <= contenders; index++) await ip('server', `addr add ${destinationOf(index)}/32 dev lo`)
   }
 
   async #choose(names: readonly string[]): Promise<string> {
     for (const name of names) {
       try {
-        for (const place of ['gateway', 'server'] as const)
-          await this.#set(place, 'net.ipv4.tcp_congestion_control', name)
+        for (const place of PLACES) await this.#set(place, 'net.ipv4.tcp_congestion_control', name)
         return name
       } catch {
         // A restricted one cannot be the default of a namespace: the next is tried, and the report names the choice.
@@ -119,6 +137,12 @@ export class Topology {
     await this.run('gateway', ['ip', 'tuntap', 'add', 'dev', name, 'mode', 'tun', ...flags])
     await this.dressTun(index, mtu)
     return name
+  }
+
+  /** Makes the client's veth like a wire: cut at one end, merged at the other. `load`: path of the load program. */
+  async likeAWire(load: string): Promise<void> {
+    await this.run('client', [load, 'cut', '-i', 'c0'])
+    await this.run('gateway', [load, 'merge', '-i', 'g1'])
   }
 
   /** Again after a start, for programs that take away the address and with it the route. */

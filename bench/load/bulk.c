@@ -16,21 +16,25 @@ static pthread_barrier_t all_open;
 /* Upload: bytes, then FIN; the sink answers with its count. */
 static void *upload_stream(void *total)
 {
-	static const char bytes[BULK_BYTES];
+	size_t write_bytes = bulk->payload_bytes ? (size_t)bulk->payload_bytes : BULK_BYTES;
+	char *bytes = calloc(1, write_bytes);
 	int fd = open_stream(bulk, PORT_SINK);
 	uint64_t sent = 0;
 	uint64_t arrived;
 	uint64_t deadline_ns;
 
+	if (!bytes)
+		fail("out of memory");
 	pthread_barrier_wait(&all_open);
 	deadline_ns = now_ns() + (uint64_t)bulk->milliseconds * 1000000u;
 	while (now_ns() < deadline_ns)
-		sent += (uint64_t)check((int)send(fd, bytes, sizeof(bytes), 0), "send");
+		sent += (uint64_t)check((int)send(fd, bytes, write_bytes, 0), "send");
 	check(shutdown(fd, SHUT_WR), "shutdown");
 	receive_whole(fd, &arrived, sizeof(arrived));
 	if (arrived != sent)
 		fail("%llu bytes sent, %llu arrived", (unsigned long long)sent, (unsigned long long)arrived);
 	close(fd);
+	free(bytes);
 	*(uint64_t *)total = sent;
 	return NULL;
 }

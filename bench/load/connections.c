@@ -14,8 +14,9 @@
 #include "load.h"
 
 #define MESSAGE_BYTES 64
-#define HTTP_REQUEST "GET / HTTP/1.1\r\nHost: bench\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n"
-#define STALL_MS 10000
+#define HTTP_REQUEST "GET /%d HTTP/1.1\r\nHost: bench\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n"
+#define READ_BYTES (256 * 1024)
+#define STALL_MS 5000
 
 enum state { CONNECTING, GREETING, REQUESTING, EXCHANGING };
 
@@ -23,10 +24,9 @@ struct connection {
 	int fd;
 	enum state state;
 	uint64_t start_ns;
-	/* Bytes of the current answer, had and wanted; `wanted` 0 means up to an empty line. */
+	/* Bytes of the current answer. */
 	size_t had;
 	size_t wanted;
-	char tail[4];
 };
 
 static const struct options *run;
@@ -63,30 +63,28 @@ static void exchange(struct connection *connection)
 	ask(connection, EXCHANGING, message, message_bytes, answer_bytes);
 }
 
-/* Reads what is there; true when the answer is whole. */
-static bool answered(struct connection *connection, uint8_t *bytes)
+/*
+ * Reads what is there; true when the answer is whole. The proxy's answers are kept from the start of `bytes`; those of
+ * an exchange are only counted.
+ */
+static bool answered(struct connection *connection, uint8_t bytes[READ_BYTES])
 {
-	size_t room = connection->wanted ? connection->wanted - connection->had : 1024;
-	int got = (int)recv(connection->fd, bytes + (connection->wanted ? connection->had : 0), room, 0);
+	size_t at = connection->state == EXCHANGING ? 0 : connection->had;
+	size_t room = connection->wanted - connection->had;
+	int got = (int)recv(connection->fd, bytes + at, room < READ_BYTES - at ? room : READ_BYTES - at, 0);
 
 	if (got < 0 && errno == EAGAIN)
 		return false;
 	if (check(got, "recv") == 0)
 		fail("the connection ended in state %d", connection->state);
 	connection->had += (size_t)got;
-	if (connection->wanted)
-		return connection->had == connection->wanted;
-	for (int index = 0; index < got; index++) {
-		memmove(connection->tail, connection->tail + 1, 3);
-		connection->tail[3] = (char)bytes[index];
-	}
-	return memcmp(connection->tail, "\r\n\r\n", 4) == 0;
+	return connection->had == connection->wanted;
 }
 
 /* One step; true when the message has been answered. */
 static bool advance(struct connection *connection)
 {
-	uint8_t bytes[1024];
+	static uint8_t bytes[READ_BYTES];
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = connection };
 
 	if (connection->state == CONNECTING) {
@@ -124,13 +122,20 @@ static bool advance(struct connection *connection)
 static void prepare(const struct options *options, int to_port)
 {
 	static char echo[MESSAGE_BYTES];
+	static char request[256];
+	char head[HTTP_HEAD_BYTES];
+	size_t body_bytes = (size_t)options->payload_bytes;
 
 	run = options;
 	port = to_port;
 	poller = check(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
-	message = to_port == PORT_HTTP ? HTTP_REQUEST : echo;
-	message_bytes = to_port == PORT_HTTP ? strlen(HTTP_REQUEST) : sizeof(echo);
-	answer_bytes = to_port == PORT_HTTP ? 0 : sizeof(echo);
+	message = echo;
+	answer_bytes = message_bytes = sizeof(echo);
+	if (to_port == PORT_HTTP) {
+		message = request;
+		message_bytes = (size_t)sprintf(request, HTTP_REQUEST, options->payload_bytes);
+		answer_bytes = http_head(head, body_bytes) + body_bytes;
+	}
 }
 
 static struct connection *begin_all(int count)

@@ -10,7 +10,7 @@
 #include "load.h"
 
 #define LOST_NS 250000000u
-#define QUIET_MS 400
+#define QUIET_MS 250
 
 /* A connected UDP socket, with the SOCKS5 UDP header to write before each payload (RFC 1928 section 7). */
 struct flow {

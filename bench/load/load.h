@@ -24,6 +24,7 @@
 #define PORT_UDP_COUNT 7008
 
 #define BULK_BYTES (128 * 1024)
+#define HTTP_HEAD_BYTES 160
 #define SOCKS_HEADER 10
 #define MAX_ADDRESSES 32
 
@@ -38,8 +39,10 @@ struct options {
 	int parallel;
 	int count;
 	int milliseconds;
+	/* Of a datagram, a write or an answer; 0 is what the run does by default. */
 	int payload_bytes;
 	double megabits;
+	const char *device;
 };
 
 uint64_t now_ns(void);
@@ -56,6 +59,8 @@ void socks_request(uint8_t out[SOCKS_HEADER], int command, struct sockaddr_in to
 void send_whole(int fd, const void *bytes, size_t length);
 void receive_whole(int fd, void *bytes, size_t length);
 int listen_on(int port);
+/* Head of the HTTP answer to a request for `body_bytes`; 204 for none. Returns its length. */
+size_t http_head(char out[HTTP_HEAD_BYTES], size_t body_bytes);
 /* Starts a detached thread; its stack of 4 MB also holds the thread-local buffers. */
 void start_thread(void *(*run)(void *), void *argument);
 
@@ -76,6 +81,8 @@ void run_connect(const struct options *options);
 void run_idle(const struct options *options);
 void run_http(const struct options *options);
 void run_first(const struct options *options);
+void run_cut(const struct options *options);
+void run_merge(const struct options *options);
 void run_udp_echo(const struct options *options);
 void run_udp_up(const struct options *options);
 void run_udp_down(const struct options *options);

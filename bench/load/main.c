@@ -16,6 +16,7 @@ static const struct {
 } runs[] = {
 	{ "upload", run_upload },     { "download", run_download },     { "connect", run_connect },
 	{ "idle", run_idle },         { "http", run_http },             { "first", run_first },
+	{ "cut", run_cut },           { "merge", run_merge },
 	{ "udp-echo", run_udp_echo }, { "udp-up", run_udp_up },         { "udp-down", run_udp_down },
 	{ "serve", run_servers },     { "socks-server", run_socks_server },
 };
@@ -57,7 +58,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 {
 	int letter;
 
-	while ((letter = getopt(argc, argv, "d:a:s:q:k:n:t:b:r:")) != -1) {
+	while ((letter = getopt(argc, argv, "d:a:s:q:k:n:t:b:r:i:")) != -1) {
 		switch (letter) {
 		case 'd':
 			options->destination = parse_address(optarg);
@@ -89,6 +90,9 @@ static void parse_options(struct options *options, int argc, char **argv)
 		case 'r':
 			options->megabits = atof(optarg);
 			break;
+		case 'i':
+			options->device = optarg;
+			break;
 		default:
 			exit(2);
 		}
@@ -97,7 +101,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .parallel = 1, .payload_bytes = 64 };
+	struct options options = { .parallel = 1 };
 
 	signal(SIGPIPE, SIG_IGN);
 	raise_file_limit();
@@ -110,7 +114,7 @@ int main(int argc, char **argv)
 		}
 	}
 	fprintf(stderr, "usage: load RUN [-d destination] [-s proxy:port] [-q control] [-a address]... "
-	                "[-k parallel] [-n count] [-t milliseconds] [-b bytes] [-r megabits]\nruns:");
+	                "[-k parallel] [-n count] [-t milliseconds] [-b bytes] [-r megabits] [-i device]\nruns:");
 	for (size_t index = 0; index < sizeof(runs) / sizeof(runs[0]); index++)
 		fprintf(stderr, " %s", runs[index].name);
 	fprintf(stderr, "\n");

@@ -88,35 +88,36 @@ static bool reply(struct flow *flow, int code, struct sockaddr_in bound)
 	return send(flow->client.fd, message, sizeof(message), 0) == sizeof(message) && code == 0;
 }
 
-/* Copies what is there while it is little; true when the direction should go on by splice. */
-static bool copy_little(struct side *from, struct side *to)
+/* Copies while it is little; true when the direction should go on by splice. `to_end`: no event tells of an end behind it. */
+static bool copy_little(struct side *from, struct side *to, bool to_end)
 {
 	static __thread char bytes[COPY_BYTES];
-	ssize_t got = recv(from->fd, bytes, sizeof(bytes), 0);
-	ssize_t sent;
+	ssize_t got, sent;
 
-	if (got <= 0) {
-		from->ended = got == 0 || errno != EAGAIN;
-		return false;
-	}
-	sent = send(to->fd, bytes, (size_t)got, 0);
-	sent = sent < 0 ? 0 : sent;
+	do {
+		got = recv(from->fd, bytes, sizeof(bytes), 0);
+		if (got <= 0) {
+			from->ended = got == 0 || errno != EAGAIN;
+			return false;
+		}
+		sent = send(to->fd, bytes, (size_t)got, 0);
+	} while (to_end && sent == got && got < COPY_BYTES);
 	if (sent == got && got < COPY_BYTES)
 		return false;
-	if (pipe2(from->pipe, O_NONBLOCK | O_CLOEXEC) < 0)
-		fail("pipe: %s", strerror(errno));
+	check(pipe2(from->pipe, O_NONBLOCK | O_CLOEXEC), "pipe");
 	(void)fcntl(from->pipe[0], F_SETPIPE_SZ, PIPE_BYTES);
-	if (sent < got)
-		from->piped = (size_t)check((int)write(from->pipe[1], bytes + sent, (size_t)(got - sent)), "write");
+	from->piped = (size_t)(got - (sent < 0 ? 0 : sent));
+	if (from->piped > 0 && write(from->pipe[1], bytes + got - from->piped, from->piped) != (ssize_t)from->piped)
+		fail("a pipe is too small: %s", strerror(errno));
 	return true;
 }
 
 /* Moves bytes until neither end can go on; false when the flow has failed. */
-static bool pump(struct side *from, struct side *to)
+static bool pump(struct side *from, struct side *to, bool to_end)
 {
 	bool moved = true;
 
-	if (from->pipe[0] < 0 && !from->ended && !copy_little(from, to) && !from->ended)
+	if (from->pipe[0] < 0 && !from->ended && !copy_little(from, to, to_end) && !from->ended)
 		return true;
 	while (moved && from->pipe[0] >= 0) {
 		ssize_t count;
@@ -199,9 +200,8 @@ static bool handshake(int poller, struct flow *flow)
 static bool finish_dial(struct flow *flow)
 {
 	int error = 0;
-	socklen_t length = sizeof(error);
 	struct tcp_info info;
-	socklen_t info_length = sizeof(info);
+	socklen_t length = sizeof(error), info_length = sizeof(info);
 
 	(void)getsockopt(flow->upstream.fd, SOL_SOCKET, SO_ERROR, &error, &length);
 	if (error != 0)
@@ -216,17 +216,17 @@ static bool finish_dial(struct flow *flow)
 /* One event of either side; false ends the flow. */
 static bool turn(int poller, struct flow *flow, uint32_t events)
 {
-	char byte;
+	bool to_end = (events & EPOLLRDHUP) || flow->stage == DIALING;
 
 	if (flow->stage == ASSOCIATED)
-		return recv(flow->client.fd, &byte, 1, 0) != 0 && !(events & (EPOLLERR | EPOLLHUP));
+		return recv(flow->client.fd, &(char){ 0 }, 1, 0) != 0 && !(events & (EPOLLERR | EPOLLHUP));
 	if (flow->stage < DIALING)
 		return handshake(poller, flow);
 	if (flow->stage == DIALING && !finish_dial(flow))
 		return false;
 	if (flow->stage != RELAYING)
 		return true;
-	if ((events & EPOLLERR) || !pump(&flow->client, &flow->upstream) || !pump(&flow->upstream, &flow->client)) {
+	if ((events & EPOLLERR) || !pump(&flow->client, &flow->upstream, to_end) || !pump(&flow->upstream, &flow->client, to_end)) {
 		reset_side(&flow->client);
 		reset_side(&flow->upstream);
 		return false;
@@ -243,8 +243,7 @@ static void accept_all(int poller)
 
 		if (!flow)
 			fail("out of memory");
-		flow->client = (struct side){ .fd = fd, .pipe = { -1, -1 } };
-		flow->upstream = (struct side){ .fd = -1, .pipe = { -1, -1 } };
+		*flow = (struct flow){ .client = { .fd = fd, .pipe = { -1, -1 } }, .upstream = { .fd = -1, .pipe = { -1, -1 } } };
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 		watch(poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, flow);
 	}
