@@ -32,6 +32,8 @@ export type PlaneOptions = Pick<GatewayOptions, 'tcp' | 'udp' | 'limits'>
 
 /** Batches of packets in a row; then sockets have their turn. */
 const BATCHES_A_TURN = 16
+/** After so many packets at once more may have come meanwhile, and the device is read again before others have their turn. */
+const BURST = 4
 /** The same complaint is logged at most so often. */
 const COMPLAINT_MS = 60_000
 
@@ -92,11 +94,13 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
       const slots = exports.tg_prepare()
       const count = this.#tun.read(abi.slotTable, slots, abi.slotBytes)
       if (count === 0) break
+      const isBurst = count >= BURST
       for (let done = 0; done < count; ) {
         done = exports.tg_ingress(done, count)
         this.#drain()
         this.flush()
       }
+      if (!isBurst) break
     }
     if (this.#ticker === undefined) this.#startTicking()
   }

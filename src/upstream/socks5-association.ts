@@ -28,8 +28,9 @@ const ANY_IPV4: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 /** What an association needs of the dialer around it. */
 export interface AssociationHost extends OpeningHost {
   readonly arena: Arena
-  /** Where the relays of live associations are. */
-  readonly relays: Set<IpEndpoint>
+  /** The relay of a live association is where the gateway's own datagrams go. */
+  addRelay(relay: IpEndpoint): void
+  removeRelay(relay: IpEndpoint): void
   connectUdp(relay: IpEndpoint, watcher: Watcher): Socket
 }
 
@@ -78,7 +79,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
     const relay = { address: unspecified ? this.#proxy!.address : address, port }
     this.maxBytes = relay.address.length === 4 ? MAX_UDP_PAYLOAD_IPV4 : MAX_UDP_PAYLOAD_IPV6
     this.#relay = relay
-    this.#dialer.relays.add(relay)
+    this.#dialer.addRelay(relay)
     try {
       this.socket = this.#dialer.connectUdp(relay, this)
     } catch (error) {
@@ -114,7 +115,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
 
   writeHeader(at: number, addressAt: number, family: number, port: number): number {
     const { bytes } = this.#dialer.arena
-    return encodeUdpHeader(bytes, at, bytes.subarray(addressAt, addressAt + (family === 4 ? 4 : 16)), port)
+    return encodeUdpHeader(bytes, at, bytes, port, addressAt, family === 4 ? 4 : 16)
   }
 
   parseDatagram(at: number, length: number, out: DatagramFields): boolean {
@@ -141,7 +142,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
     this.cancel()
     this.#control?.close()
     this.socket?.close()
-    if (this.#relay !== undefined) this.#dialer.relays.delete(this.#relay)
+    if (this.#relay !== undefined) this.#dialer.removeRelay(this.#relay)
   }
 }
 

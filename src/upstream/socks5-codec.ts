@@ -6,7 +6,7 @@
  * message is not complete, or `MALFORMED`; what they found goes into an object of the caller, as offsets into `bytes`,
  * so nothing is copied and nothing is made per message. `bytes` may be a view of WebAssembly memory.
  */
-import type { Destination, IpEndpoint } from '../endpoint.ts'
+import type { Destination } from '../endpoint.ts'
 
 export const NEED_MORE = 0
 export const MALFORMED = -1
@@ -133,13 +133,23 @@ export function encodeReply(bytes: Uint8Array, at: number, reply: number, bound:
   return encodeMessage(bytes, at, reply, bound)
 }
 
-/** `RSV FRAG ATYP DST.ADDR DST.PORT`, with FRAG 0. `address` is 4 or 16 bytes: the header is 10 or 22. */
-export function encodeUdpHeader(bytes: Uint8Array, at: number, address: Uint8Array, port: number): number {
+/**
+ * `RSV FRAG ATYP DST.ADDR DST.PORT`, with FRAG 0. The address is the 4 or 16 bytes of `address` from `addressAt` on: the
+ * header is 10 or 22.
+ */
+export function encodeUdpHeader(
+  bytes: Uint8Array,
+  at: number,
+  address: Uint8Array,
+  port: number,
+  addressAt = 0,
+  addressBytes = address.length,
+): number {
   requireRoom(bytes, at, 4)
   bytes[at] = 0
   bytes[at + 1] = 0
   bytes[at + 2] = 0
-  return 3 + encodeIp(bytes, at + 3, address, port)
+  return 3 + encodeIp(bytes, at + 3, address, addressAt, addressBytes, port)
 }
 
 /** The server's choice: `VER METHOD`. */
@@ -249,15 +259,22 @@ function encodeMessage(bytes: Uint8Array, at: number, code: number, endpoint: De
   bytes[at + 1] = code
   bytes[at + 2] = 0
   if ('name' in endpoint) return 3 + encodeName(bytes, at + 3, endpoint.name, endpoint.port)
-  return 3 + encodeIp(bytes, at + 3, endpoint.address, endpoint.port)
+  const { address, port } = endpoint
+  return 3 + encodeIp(bytes, at + 3, address, 0, address.length, port)
 }
 
-function encodeIp(bytes: Uint8Array, at: number, address: IpEndpoint['address'], port: number): number {
-  const length = address.length
+function encodeIp(
+  bytes: Uint8Array,
+  at: number,
+  from: Uint8Array,
+  fromAt: number,
+  length: number,
+  port: number,
+): number {
   if (length !== 4 && length !== 16) throw new RangeError(`SOCKS5: an address has 4 or 16 bytes, not ${length}`)
   requireRoom(bytes, at, 3 + length)
   bytes[at] = length === 4 ? AddressType.ipv4 : AddressType.ipv6
-  for (let index = 0; index < length; index++) bytes[at + 1 + index] = address[index]!
+  for (let index = 0; index < length; index++) bytes[at + 1 + index] = from[fromAt + index]!
   return 1 + length + encodePort(bytes, at + 1 + length, port)
 }
 

@@ -33,12 +33,13 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   readonly arena: Arena
   readonly proxy: ProxyAddress
   readonly manners: Manners
-  readonly relays = new Set<IpEndpoint>()
   readonly #credentials: Credentials | undefined
   readonly #binding: Binding
   readonly #log: HealthLog
   readonly #pool: ConnectionPool
   readonly #openings = new Set<Opening>()
+  /** Of live associations, by port. */
+  readonly #relays = new Map<number, IpEndpoint[]>()
   readonly #counters = { handshakes: 0, handshake_failures: 0, handshake_fallbacks: 0 }
   #localFailureAt = Number.NEGATIVE_INFINITY
   #clock: NodeJS.Timeout | undefined
@@ -93,10 +94,20 @@ export class Socks5Dialer implements Dialer, OpeningHost {
 
   isUpstream(endpoint: IpEndpoint): boolean {
     if (this.proxy.has(endpoint)) return true
-    for (const relay of this.relays) {
-      if (relay.port === endpoint.port && sameAddress(relay.address, endpoint.address)) return true
-    }
-    return false
+    const relays = this.#relays.get(endpoint.port)
+    return relays?.some(({ address }) => sameAddress(address, endpoint.address)) === true
+  }
+
+  addRelay(relay: IpEndpoint): void {
+    const others = this.#relays.get(relay.port)
+    if (others === undefined) this.#relays.set(relay.port, [relay])
+    else others.push(relay)
+  }
+
+  removeRelay(relay: IpEndpoint): void {
+    const others = this.#relays.get(relay.port)?.filter(other => other !== relay) ?? []
+    if (others.length === 0) this.#relays.delete(relay.port)
+    else this.#relays.set(relay.port, others)
   }
 
   // ---- connections ----

@@ -98,6 +98,7 @@ WRAP(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t
 WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size), (fd, level, name, value, size))
 WRAP(int, shutdown, (int fd, int how), (fd, how))
 WRAP(int, close, (int fd), (fd))
+WRAP(int, madvise, (void *from, size_t size, int advice), (from, size, advice))
 
 /* All that ask with a third argument give one word. */
 #define WRAP_VARIADIC(name, request_type)                                     \

@@ -5,39 +5,51 @@
 #include "tungate.h"
 
 static u8_t memory[TG_SLOTS][TG_SLOT_BYTES] __attribute__((aligned(16)));
-static struct slot {
-  struct pbuf_custom custom; /* first: a pbuf is its slot */
-  u32_t busy;
-} slots[TG_SLOTS];
+static struct pbuf_custom slots[TG_SLOTS];
 
-/* The host's table for the next batch: where to put a packet, and (filled in) how long it is. */
+/*
+ * The host's table for the next batch: where to put a packet, and (filled in) how long it is. Its rows are the free slots,
+ * the one freed last first: its bytes are in the caches.
+ */
 struct tg_iovec tg_slot_table[TG_SLOTS];
-static u8_t table_slot[TG_SLOTS];
+static u8_t row_slot[TG_SLOTS];
+static u8_t free_slots[TG_SLOTS]; /* a stack */
+static u32_t height;
+static u32_t shown; /* height that the table shows */
+static u32_t low;   /* the lowest since then */
+
+void tg_slots_init(void)
+{
+  for (u32_t slot = 0; slot < TG_SLOTS; slot++) free_slots[height++] = (u8_t)(TG_SLOTS - 1 - slot);
+}
+
+static void push(u32_t slot)
+{
+  free_slots[height++] = (u8_t)slot;
+}
 
 static void slot_free(struct pbuf *p)
 {
-  ((struct slot *)p)->busy = 0;
+  push((u32_t)((struct pbuf_custom *)p - slots));
 }
 
-/* Prepares the table; how many slots are free. */
+/* Prepares the table; how many slots are free. Rows whose slot has not moved are left as they are. */
 TG_EXPORT(tg_prepare) u32_t tg_prepare(void)
 {
-  u32_t free = 0;
-  for (u32_t slot = 0; slot < TG_SLOTS; slot++) {
-    if (slots[slot].busy) continue;
-    tg_slot_table[free].offset = (u32_t)(uintptr_t)memory[slot];
-    table_slot[free++] = (u8_t)slot;
+  u32_t changed = shown == height ? height - low : height;
+  for (u32_t row = 0; row < changed; row++) {
+    row_slot[row] = free_slots[height - 1 - row];
+    tg_slot_table[row].offset = (u32_t)(uintptr_t)memory[row_slot[row]];
   }
-  return free;
+  shown = low = height;
+  return height;
 }
 
-struct pbuf *tg_slot_pbuf(u32_t row, u32_t skip, u32_t length)
+static struct pbuf *slot_pbuf(u32_t row, u32_t skip, u32_t length)
 {
-  struct slot *slot = &slots[table_slot[row]];
-  slot->busy = 1;
-  slot->custom.custom_free_function = slot_free;
-  u8_t *at = memory[table_slot[row]] + skip;
-  return pbuf_alloced_custom(PBUF_RAW, (u16_t)length, PBUF_REF, &slot->custom, at, (u16_t)length);
+  struct pbuf_custom *slot = &slots[row_slot[row]];
+  slot->custom_free_function = slot_free;
+  return pbuf_alloced_custom(PBUF_RAW, (u16_t)length, PBUF_REF, slot, memory[row_slot[row]] + skip, (u16_t)length);
 }
 
 /* All slots, when no packet has come since the last call; how many iovecs that is. */
@@ -45,10 +57,8 @@ u32_t tg_slots_unneeded(struct tg_iovec *into)
 {
   static double seen, given;
   double now = tg_counters.packets_in;
-  int quiet = now == seen && now != given;
+  int quiet = now == seen && now != given && height == TG_SLOTS;
   seen = now;
-  for (u32_t slot = 0; quiet && slot < TG_SLOTS; slot++)
-    if (slots[slot].busy) quiet = 0;
   if (!quiet) return 0;
   given = now;
   *into = (struct tg_iovec){(u32_t)(uintptr_t)memory, sizeof memory};
@@ -68,23 +78,28 @@ static u32_t segment_bytes(const u8_t *vnet)
 }
 
 /*
- * Takes packets `from` … `count` of the table, in order. Returns how many of the table are done: fewer than `count`
+ * Takes packets `from` … `count` of the table, in order, from 0 on. Returns how many of the table are done: fewer than `count`
  * when what waits for the host must be looked at and written first.
  */
 TG_EXPORT(tg_ingress) u32_t tg_ingress(u32_t from, u32_t count)
 {
   u32_t skip = tg_config.vnet ? TG_VNET_BYTES : 0;
+  if (from == 0) {
+    height -= count;
+    low = LWIP_MIN(low, height);
+  }
   for (u32_t row = from; row < count; row++) {
     if (tg_egress_almost_full() || tg_datagrams_almost_full()) return row;
     u32_t length = tg_slot_table[row].length;
     TG_COUNT(packets_in);
     if (length <= skip || length - skip > 65535) {
       TG_COUNT(drop_malformed);
+      push(row_slot[row]);
       continue;
     }
     tg_counters.bytes_in += length - skip;
     const u8_t *vnet = (const u8_t *)(uintptr_t)tg_slot_table[row].offset;
-    tg_guard(tg_slot_pbuf(row, skip, length - skip), skip ? vnet[0] & (VNET_NEEDS_CSUM | VNET_DATA_VALID) : 0,
+    tg_guard(slot_pbuf(row, skip, length - skip), skip ? vnet[0] & (VNET_NEEDS_CSUM | VNET_DATA_VALID) : 0,
              skip ? segment_bytes(vnet) : 0);
   }
   return count;

@@ -83,6 +83,7 @@ void tg_init(u32_t mtu, u32_t vnet, u32_t uso, u32_t echo, u32_t max_flows, u32_
   if (vnet) sums = (u16_t)(sums & ~NETIF_CHECKSUM_GEN_TCP);
   NETIF_SET_CHECKSUM_CTRL(&tg_netif, sums);
   tg_mtu_super();
+  tg_slots_init();
   tg_fragments_init();
   tg_tcp_init();
   tg_udp_init();

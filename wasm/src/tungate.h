@@ -149,7 +149,7 @@ extern struct tg_counters tg_counters;
 #define TG_COUNT(name) (tg_counters.name += 1)
 
 /* ---- ingress ---- */
-struct pbuf *tg_slot_pbuf(u32_t slot, u32_t skip, u32_t length);
+void tg_slots_init(void);
 u32_t tg_slots_unneeded(struct tg_iovec *into);
 void tg_guard(struct pbuf *p, int vouched, u32_t segment);
 /* p->payload at the transport header, ip_data filled. Each eats p. */
