@@ -22,7 +22,7 @@ build:
 
 demo: build
 	@setup/packages.sh demo
-	@node dist/src/cli.js demo
+	@node dist/src/tungate.cjs demo
 
 lint:
 	@setup/node.sh

@@ -236,7 +236,7 @@ async function main(): Promise<number> {
   let contenders: ReturnType<typeof listContenders>
   try {
     options = parseOptions(process.argv.slice(2), process.env)
-    contenders = listContenders(options, join(root, 'dist/src/cli.js'))
+    contenders = listContenders(options, join(root, 'dist/src/tungate.cjs'))
     listMeasures(options)
   } catch (error) {
     say(`${(error as Error).message}\n\n${USAGE}`)

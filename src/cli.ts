@@ -1,7 +1,6 @@
-#!/usr/bin/env node
 /**
- * argv → command → exit code. Each command loads what it needs, when it is called: `--help` is there at once, and a
- * wrong key is told without WebAssembly, addon and log.
+ * argv → command → exit code, run when imported. Each command loads what it needs, when it is called: `--help` is there at
+ * once, and a wrong key is told without WebAssembly, addon and log.
  */
 import { COMMANDS, type Command, help, version } from './commands/help.ts'
 import { type FlagSet, type Flags, parseFlags, usageError } from './config/flags.ts'
@@ -18,7 +17,7 @@ const FLAG_SETS: Record<Exclude<Command, 'demo' | 'help'>, FlagSet> = {
 async function main(args: readonly string[]): Promise<number> {
   const [first, ...rest] = args
   if (first === undefined) {
-    process.stderr.write(help())
+    complain(help())
     return 2
   }
   if (first === '--version') return print(`${version()}\n`)
@@ -93,8 +92,13 @@ function unknownCommand(word: string): ConfigError {
 }
 
 function print(text: string): 0 {
-  process.stdout.write(text)
+  // `tungate status | head -1` ends the pipe early: no reason to fail, and nowhere to say so.
+  process.stdout.on('error', () => process.exit(0)).write(text)
   return 0
+}
+
+function complain(text: string): void {
+  process.stderr.on('error', () => {}).write(text)
 }
 
 /** One line, no stack (but with TUNGATE_LOG_LEVEL=debug). Returns the exit code. */
@@ -102,14 +106,11 @@ function report(error: unknown): number {
   // Our own messages are free of secrets; what else comes here may not be.
   const safe = error instanceof ConfigError ? (text: string) => text : redactUrls
   const message = error instanceof Error ? error.message : String(error)
-  process.stderr.write(`tungate: ${safe(message).replaceAll('\n', ' ')}\n`)
-  if (process.env.TUNGATE_LOG_LEVEL === 'debug' && error instanceof Error)
-    process.stderr.write(`${safe(error.stack ?? '')}\n`)
+  const isDebug = process.env.TUNGATE_LOG_LEVEL === 'debug' && error instanceof Error
+  complain(`tungate: ${safe(message).replaceAll('\n', ' ')}\n${isDebug ? `${safe(error.stack ?? '')}\n` : ''}`)
   return error instanceof ConfigError ? 2 : 1
 }
 
-// `tungate status | head -1` ends the pipe early: no reason to fail, and nowhere to say so.
-process.stdout.on('error', () => process.exit(0))
-process.stderr.on('error', () => {})
-
-process.exit(await main(process.argv.slice(2)).catch(report))
+void main(process.argv.slice(2))
+  .catch(report)
+  .then(code => process.exit(code))

@@ -1,8 +1,9 @@
 /**
- * The log: lines on standard error, so that standard output stays for results. winston is loaded when the first log is
- * made and not before (it costs 100 ms and 20 MB); who only needs the type, or no log, loads nothing.
+ * The log: lines on standard error, so that standard output stays for results. winston is loaded a moment after the first
+ * line, and nothing before; what is written until then waits, in order, and is written too when the process ends.
  */
 import type { Writable } from 'node:stream'
+import type { Logger } from 'winston'
 import { escapeControls, redactUrls } from './redact.ts'
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug'
@@ -34,47 +35,130 @@ const LEVELS = { error: 0, warn: 1, info: 2, debug: 3 } as const
 /** For a gateway that is used as a library and given no log. */
 export const silentLog: Log = { debugEnabled: false, error() {}, warn() {}, info() {}, debug() {} }
 
-export async function createLog(options: LogOptions, stream: Writable = process.stderr): Promise<LogOutput> {
-  const { default: winston } = await import('winston')
-  const line = options.format === 'json' ? jsonLine : textLine
-  const logger = winston.createLogger({
-    levels: LEVELS,
-    level: options.level,
-    format: winston.format.printf(info => line(info as unknown as LogRecord)),
-    transports: [new winston.transports.Stream({ stream })],
-  })
-  let closed: Promise<void> | undefined
-  const write =
-    (level: LogLevel) =>
-    (message: string, fields: LogFields = {}) => {
-      if (closed === undefined) logger.log({ level, message, fields, time: new Date().toISOString() })
+/**
+ * Lines wait this long for winston: by then a gateway serves, and loading it (10 ms, 3 MB) delays no first connection.
+ * A line of level error does not wait.
+ */
+const LOAD_DELAY_MS = 90
+/** More lines than this are not kept waiting. */
+const MAX_WAITING_LINES = 1000
+
+/** `stream`: standard error when left out. Loads nothing before the first line. */
+export function createLog(options: LogOptions, stream?: Writable): LogOutput {
+  return new WinstonLog(options, stream)
+}
+
+class WinstonLog implements LogOutput {
+  readonly debugEnabled: boolean
+  readonly #options: LogOptions
+  #stream: Writable | undefined
+  #logger: Logger | undefined
+  #waiting: LogRecord[] = []
+  #timer: NodeJS.Timeout | undefined
+  #loaded: Promise<Logger> | undefined
+  #closed: Promise<void> | undefined
+
+  constructor(options: LogOptions, stream: Writable | undefined) {
+    this.debugEnabled = options.level === 'debug'
+    this.#options = options
+    this.#stream = stream
+  }
+
+  error(message: string, fields?: LogFields): void {
+    this.#write('error', message, fields)
+    if (this.#timer !== undefined) void this.#load()
+  }
+
+  warn(message: string, fields?: LogFields): void {
+    this.#write('warn', message, fields)
+  }
+
+  info(message: string, fields?: LogFields): void {
+    this.#write('info', message, fields)
+  }
+
+  debug(message: string, fields?: LogFields): void {
+    this.#write('debug', message, fields)
+  }
+
+  #write(level: LogLevel, message: string, fields: LogFields = {}): void {
+    if (this.#closed !== undefined || LEVELS[level] > LEVELS[this.#options.level]) return
+    const record = { level, message, fields: cleaned(fields), time: new Date().toISOString() }
+    if (this.#logger !== undefined) {
+      this.#logger.log(record)
+      return
     }
-  return {
-    debugEnabled: options.level === 'debug',
-    error: write('error'),
-    warn: write('warn'),
-    info: write('info'),
-    debug: write('debug'),
-    close() {
-      closed ??= new Promise<void>(resolve => {
-        logger.once('finish', resolve)
-        logger.end()
+    this.#waiting.push(record)
+    if (this.#waiting.length === MAX_WAITING_LINES) this.#writeWaiting()
+    if (this.#loaded !== undefined || this.#timer !== undefined) return
+    if (this.#stream === undefined) process.once('exit', this.#writeWaiting)
+    this.#timer = setTimeout(() => this.#load(), LOAD_DELAY_MS).unref()
+  }
+
+  #load(): Promise<Logger> {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#loaded ??= import('winston').then(({ default: winston }) => {
+      const line = lineOf(this.#options.format)
+      const logger = winston.createLogger({
+        levels: LEVELS,
+        level: this.#options.level,
+        format: winston.format.printf(info => line(info as unknown as LogRecord)),
+        transports: [new winston.transports.Stream({ stream: this.#output() })],
       })
-      return closed
-    },
+      for (const record of this.#waiting) logger.log(record)
+      this.#waiting = []
+      process.off('exit', this.#writeWaiting)
+      this.#logger = logger
+      return logger
+    })
+    return this.#loaded
+  }
+
+  /** Without winston, whose loading takes a turn: the process ends in this one. One write, which a pipe takes at once. */
+  readonly #writeWaiting = (): void => {
+    const line = lineOf(this.#options.format)
+    const text = this.#waiting.map(record => `${line(record)}\n`).join('')
+    this.#waiting = []
+    if (text !== '') this.#output().write(text)
+  }
+
+  #output(): Writable {
+    // A reader of the log that went away is no reason to end.
+    this.#stream ??= process.stderr.on('error', () => {})
+    return this.#stream
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#end()
+    return this.#closed
+  }
+
+  async #end(): Promise<void> {
+    const logger = await this.#load()
+    await new Promise<void>(resolve => {
+      logger.once('finish', resolve)
+      logger.end()
+    })
   }
 }
 
 interface LogRecord {
   readonly level: LogLevel
   readonly message: string
-  readonly fields: LogFields
+  readonly fields: readonly Field[]
   readonly time: string
+}
+
+type Field = readonly [name: string, value: string | number | boolean]
+
+function lineOf(format: LogOptions['format']): (record: LogRecord) => string {
+  return format === 'json' ? jsonLine : textLine
 }
 
 function textLine({ level, message, fields, time }: LogRecord): string {
   let line = `${time} ${level.padEnd(5)} ${escapeControls(redactUrls(message))}`
-  for (const [key, value] of cleaned(fields)) {
+  for (const [key, value] of fields) {
     const text = String(value)
     line += ` ${key}=${/^[^\s"=\p{C}]+$/u.test(text) ? text : escapeControls(JSON.stringify(text))}`
   }
@@ -82,12 +166,12 @@ function textLine({ level, message, fields, time }: LogRecord): string {
 }
 
 function jsonLine({ level, message, fields, time }: LogRecord): string {
-  return JSON.stringify({ ...Object.fromEntries(cleaned(fields)), time, level, message: redactUrls(message) })
+  return JSON.stringify({ ...Object.fromEntries(fields), time, level, message: redactUrls(message) })
 }
 
 /** The last fence before a secret is printed; the first is that nobody gives one to the log. */
-function cleaned(fields: LogFields): [string, string | number | boolean][] {
-  const kept: [string, string | number | boolean][] = []
+function cleaned(fields: LogFields): Field[] {
+  const kept: Field[] = []
   for (const [key, value] of Object.entries(fields)) {
     if (value === undefined) continue
     if (/pass(word|wd|phrase)?$|secret|credential/i.test(key)) kept.push([key, '***'])

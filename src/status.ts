@@ -2,7 +2,7 @@
  * The state of a running gateway, over a Unix socket that only its owner can open: who connects gets one JSON document
  * and the end of the stream. Nothing is read from the client.
  */
-import { linkSync, lstatSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs'
+import { accessSync, constants, linkSync, lstatSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { basename, dirname } from 'node:path'
 import { GatewayError, SystemError } from './errors.ts'
@@ -32,6 +32,20 @@ const MAX_CONNECTIONS = 8
 const CONNECTION_TIMEOUT_MS = 5000
 const PROBE_TIMEOUT_MS = 1000
 const MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+
+/**
+ * Nobody has the place, and its folder may be written to: serveStatus, which takes 15 ms to load node:net, may come later,
+ * and then fails only because another was quicker. Throws nothing: on false serveStatus tells what is wrong.
+ */
+export function isFreeForStatus({ path, ownFolder }: Omit<StatusOptions, 'report'>): boolean {
+  try {
+    prepareFolder(dirname(path), ownFolder)
+    accessSync(dirname(path), constants.W_OK | constants.X_OK)
+    return lstatSync(path, { throwIfNoEntry: false }) === undefined
+  } catch {
+    return false
+  }
+}
 
 /** Throws SystemError (no right to the place) or GatewayError STATUS_IN_USE (another gateway answers there). */
 export async function serveStatus(options: StatusOptions): Promise<StatusServer> {

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import test from 'ava'
 import { formatAddress, formatEndpoint, parseAddress, sameAddress } from '../src/endpoint.ts'
 
@@ -47,6 +48,23 @@ for (const text of [
   test(`endpoint: no address: ${JSON.stringify(text)}`, t => {
     t.is(parseAddress(text), undefined)
   })
+
+test('endpoint: texts made of the pieces of addresses are addresses where isIP says so', t => {
+  const pieces = [':', ':', ':', '::', '.', '0', '1', '00', '255', '256', 'ffff', 'fFfff', 'g', '1.2.3.4', ':1', ':2:3']
+  let state = 1
+  const random = (below: number) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
+    return (state >>> 8) % below
+  }
+  let found = 0
+  for (let count = 0; count < 100_000; count++) {
+    const text = Array.from({ length: 1 + random(11) }, () => pieces[random(pieces.length)]).join('')
+    const bytes = parseAddress(text)
+    t.is(bytes === undefined ? 0 : bytes.length === 4 ? 4 : 6, isIP(text), text)
+    if (bytes !== undefined) found++
+  }
+  t.true(found > 1000, `${found} addresses among them`)
+})
 
 test('endpoint: with its port', t => {
   t.is(formatEndpoint({ address: parseAddress('1.2.3.4')!, port: 80 }), '1.2.3.4:80')

@@ -1,15 +1,13 @@
+import { spawnSync } from 'node:child_process'
 import { PassThrough } from 'node:stream'
 import test from 'ava'
 import { createLog, type LogFields, type LogOptions, silentLog } from '../src/log.ts'
 
-async function lines(
-  options: LogOptions,
-  write: (log: Awaited<ReturnType<typeof createLog>>) => void,
-): Promise<string[]> {
+async function lines(options: LogOptions, write: (log: ReturnType<typeof createLog>) => void): Promise<string[]> {
   const stream = new PassThrough()
   const chunks: Buffer[] = []
   stream.on('data', chunk => chunks.push(chunk))
-  const log = await createLog(options, stream)
+  const log = createLog(options, stream)
   write(log)
   await log.close()
   stream.end()
@@ -97,6 +95,55 @@ test('log: close waits for every line of a burst, and drops what comes later', a
   t.is(written.length, 1000)
   t.true(written.at(-1)!.endsWith('line 999'))
 })
+
+test('log: lines come by themselves, in order, without close', async t => {
+  const stream = new PassThrough().setEncoding('utf8')
+  let text = ''
+  stream.on('data', chunk => {
+    text += chunk
+  })
+  const log = createLog({ level: 'info', format: 'text' }, stream)
+  t.teardown(() => log.close())
+  for (const name of ['first', 'second']) log.info(name)
+  t.is(text, '', 'winston is not loaded in the same turn')
+  const limit = Date.now() + 20_000
+  while (!text.includes('second') && Date.now() < limit) await new Promise(resolve => setTimeout(resolve, 5))
+  log.info('third')
+  await log.close()
+  t.regex(text, /^\S+ info {2}first\n\S+ info {2}second\n\S+ info {2}third\n$/)
+})
+
+test('log: a field is written as it was when the line was', async t => {
+  const [line] = await lines({ level: 'info', format: 'text' }, log => {
+    const cause = new Error('before')
+    log.info('x', { cause })
+    cause.message = 'after'
+  })
+  t.regex(line!, / cause=before$/)
+})
+
+const LOG = new URL('../src/log.js', import.meta.url).href
+
+for (const [end, code] of [
+  ['process.exit(3)', 3],
+  ['throw new Error("not caught")', 1],
+  ['process.exitCode = 4', 4],
+] as const) {
+  test(`log: nothing is lost, and all is in order, when the process ends by ${end} before winston is loaded`, t => {
+    const count = 1500
+    const program = `import { createLog } from ${JSON.stringify(LOG)}
+      const log = createLog({ level: 'debug', format: 'text' })
+      for (let at = 0; at < ${count}; at++) log.debug('line', { at })
+      ${end}`
+    const child = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' })
+    t.is(child.status, code, child.stderr)
+    const written = child.stderr.split('\n').filter(line => line.includes(' debug '))
+    t.deepEqual(
+      written.map(line => / debug line at=(\d+)$/.exec(line)?.[1]),
+      Array.from({ length: count }, (_, at) => String(at)),
+    )
+  })
+}
 
 test('log: the silent one takes everything', t => {
   t.false(silentLog.debugEnabled)

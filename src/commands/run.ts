@@ -1,11 +1,11 @@
 /** `tungate run`: one gateway in the foreground, from start to signal. */
-
+import { setFlagsFromString } from 'node:v8'
 import { maskedProxyUrl } from '../config/proxy-url.ts'
 import { type Config, gatewayOptions } from '../config.ts'
 import { GatewayError } from '../errors.ts'
 import { createLog, type Log, type LogOutput } from '../log.ts'
 import type { Gateway, GatewayOptions } from '../options.ts'
-import { type StatusDocument, type StatusServer, serveStatus } from '../status.ts'
+import { isFreeForStatus, type StatusDocument, type StatusServer, serveStatus } from '../status.ts'
 
 /** src/gateway.ts, or what stands for it. */
 export interface GatewayModule {
@@ -22,16 +22,22 @@ export interface RunOptions {
 /** The promise is 2 s from the signal to the end of the process; the rest is for its exit. */
 const CLOSE_LIMIT_MS = 1700
 
+/** Shorter than the log's: who reads that the gateway has started may ask for its status. */
+const STATUS_DELAY_MS = 80
+
+/** By then winston is loaded: V8 takes a code cache only under the flags that it was made with. */
+const HEAP_BOUND_DELAY_MS = 1000
+
 type End = { readonly signal: NodeJS.Signals } | { readonly error: unknown }
 
 /** Resolves with the exit code: 0 after a signal, 1 when the gateway could not start or go on. Throws ConfigError. */
 export async function run({ config, version, load }: RunOptions): Promise<number> {
   const options = gatewayOptions(config)
-  const log = await createLog(config.log)
+  const log = createLog(config.log)
   const startedAt = performance.now()
   const ends = watchEnds()
   let gateway: Gateway | undefined
-  let status: StatusServer | undefined
+  let status: Promise<StatusServer | undefined> | undefined
   let failed = false
   try {
     const created = (await load()).createGateway({ ...options, log })
@@ -47,9 +53,17 @@ export async function run({ config, version, load }: RunOptions): Promise<number
       counters: created.counters(),
       flows: created.flows(),
     })
-    status = await openStatus(config, report, log)
+    const open = () => openStatus(config, report, log)
+    if (mayServeStatusLater(config)) {
+      status = new Promise(resolve => setTimeout(resolve, STATUS_DELAY_MS)).then(open)
+      status.catch(ends.fail)
+    } else {
+      status = open()
+      await status
+    }
     log.info('starting', { version, pid: process.pid, proxy })
     const early = await Promise.race([created.start(), ends.first])
+    setTimeout(boundYoungHeap, HEAP_BOUND_DELAY_MS).unref()
     failed = logEnd(early ?? (await ends.first), log)
   } catch (error) {
     failed = logEnd({ error }, log)
@@ -91,6 +105,14 @@ function watchEnds() {
   return { first, fail, forget }
 }
 
+/**
+ * Objects of a gateway are few and short-lived, but under load V8 lets the space for new ones grow from 1 to 48 MB, and
+ * rarely gives it back. It stays as it is, which costs no CPU that could be measured.
+ */
+function boundYoungHeap(): void {
+  setFlagsFromString('--semi-space-growth-factor=1')
+}
+
 /** true when the end is a failure. */
 function logEnd(end: End, log: Log): boolean {
   if ('signal' in end) {
@@ -102,6 +124,10 @@ function logEnd(end: End, log: Log): boolean {
   const code = error instanceof GatewayError ? error.code : 'INTERNAL'
   log.error(message, { code, stack: log.debugEnabled && error instanceof Error ? error.stack : undefined })
   return true
+}
+
+function mayServeStatusLater({ status: { socket, chosen } }: Config): boolean {
+  return socket !== '' && isFreeForStatus({ path: socket, ownFolder: !chosen })
 }
 
 /** At its usual place the status socket is a help, and its lack a warning; at a place that the user named it must be. */
@@ -120,7 +146,7 @@ async function openStatus(config: Config, report: () => StatusDocument, log: Log
 /** false when not all could be closed in the time. The gateway first: its last counters can still be asked for. */
 async function closeInOrder(
   gateway: Gateway | undefined,
-  status: StatusServer | undefined,
+  status: Promise<StatusServer | undefined> | undefined,
   log: LogOutput,
 ): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined
@@ -129,7 +155,8 @@ async function closeInOrder(
   })
   const work = async () => {
     await gateway?.close()
-    await status?.close()
+    const server = await status?.catch(() => undefined)
+    await server?.close()
   }
   try {
     if ((await Promise.race([work(), late])) !== 'late') return true

@@ -2,7 +2,7 @@
  * Our own strict formats: those of convict read `12abc` as 12 and any text as true. A format takes what a file, a
  * variable or a flag holds (a text, a boolean, null) or its own result, and gives the value or throws FormatError.
  */
-import { isIP } from 'node:net'
+import { parseAddress } from '../endpoint.ts'
 import { quote } from '../redact.ts'
 import { FormatError } from './format-error.ts'
 import { parseProxyUrl } from './proxy-url.ts'
@@ -129,7 +129,7 @@ export function addressWithPrefix(version: 4 | 6): Format {
     value => {
       if (value === '') return true
       const [address = '', prefix = '', more] = value.split('/')
-      const sound = isIP(address) === version && !address.includes('%') && !notOurs.test(address)
+      const sound = parseAddress(address)?.length === bits / 8 && !notOurs.test(address)
       return sound && more === undefined && DECIMAL.test(prefix) && Number(prefix) >= 1 && Number(prefix) <= bits
     },
   )

@@ -2,7 +2,7 @@
  * `socks5://[user[:password]@]host[:port]`, read strictly. Not with URL: it normalises what we want to refuse, and its
  * errors carry the whole text. No error from here repeats a part that may be a secret.
  */
-import { isIP } from 'node:net'
+import { parseAddress } from '../endpoint.ts'
 import type { ProxyOptions } from '../options.ts'
 import { FormatError } from './format-error.ts'
 import { suggestion } from './suggest.ts'
@@ -41,7 +41,7 @@ function hostAndPort(authority: string): { host: string; port: number } {
   const bracketed = /^\[([^\]]*)\](.*)$/s.exec(authority)
   if (bracketed !== null) {
     const [, host, tail] = bracketed as unknown as [string, string, string]
-    if (isIP(host) !== 6 || host.includes('%')) {
+    if (parseAddress(host)?.length !== 16) {
       throw new FormatError('brackets around what is no IPv6 address', 'socks5://[2001:db8::1]:1080')
     }
     if (tail !== '' && !tail.startsWith(':')) throw new FormatError('a text behind the brackets', '[IPv6]:port')
@@ -71,7 +71,7 @@ function checkHost(host: string): void {
   if (host === '') throw new FormatError('no host', allowed)
   const labels = host.replace(/\.$/, '').split('.')
   if (/^[0-9]+$/.test(labels.at(-1)!)) {
-    if (isIP(host) !== 4) throw new FormatError('numbers that are no IPv4 address', allowed)
+    if (parseAddress(host) === undefined) throw new FormatError('numbers that are no IPv4 address', allowed)
     return
   }
   const good = labels.every(label => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i.test(label))

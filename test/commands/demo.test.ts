@@ -13,12 +13,11 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import anyTest from 'ava'
 import { formatBytes, formatTable } from '../../src/demo/screen.ts'
+import { commandFile } from '../helpers/command-file.ts'
 import { temporaryFolder, tungate } from './tungate.ts'
 
-const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url))
 const test = anyTest.serial
 
 /** Processes in whose environment the word stands: those of one demo, however deep. */
@@ -78,7 +77,7 @@ for (const [signal, expected] of [
 ] as const) {
   test(`demo: nothing is left behind after ${signal} in the middle of a download`, async t => {
     const word = mark()
-    const child = spawn(process.execPath, [cli, 'demo'], {
+    const child = spawn(process.execPath, [commandFile, 'demo'], {
       env: { ...process.env, ...environment(word) },
       stdio: ['ignore', 'pipe', 'pipe'],
     })

@@ -3,6 +3,8 @@
  * signals, log and status. argv: how it behaves, then the flags of run.
  */
 import { EventEmitter } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { getHeapSpaceStatistics } from 'node:v8'
 import { run } from '../../src/commands/run.ts'
 import { parseFlags } from '../../src/config/flags.ts'
 import { loadConfig } from '../../src/config.ts'
@@ -21,10 +23,24 @@ export const FLOW: FlowView = {
   bytesDown: 5_000_000,
 }
 
+/** After the gateway's start; by then all of `run` that is put off is done. */
+const SETTLED_MS = 2000
+
+/** As many short-lived objects as make V8 want a large space for them. Returns its size. */
+function makeGarbage(): number {
+  let kept: object[] = []
+  for (let count = 0; count < 500_000; count++) {
+    kept.push({ count, list: [count] })
+    if (kept.length > 20_000) kept = []
+  }
+  return getHeapSpaceStatistics().find(space => space.space_name === 'new_space')!.space_size
+}
+
 class FakeGateway extends EventEmitter implements Gateway {
   readonly tunName = 'tun-fake'
   readonly #behaviour: string
   readonly #log: Log
+  #startedAt = 0
 
   constructor(behaviour: string, log: Log) {
     super()
@@ -36,6 +52,8 @@ class FakeGateway extends EventEmitter implements Gateway {
     const refused = () => new SystemError('TUN_OPEN', 'no right to open the device', 'ioctl(TUNSETIFF)', 1)
     if (this.#behaviour === 'start-fails') throw refused()
     if (this.#behaviour === 'start-hangs') await new Promise(resolve => setTimeout(resolve, 60_000))
+    if (this.#behaviour.startsWith('occupies ')) writeFileSync(this.#behaviour.slice(9), 'mine')
+    this.#startedAt = performance.now()
     this.#log.info('gateway started', { tun: this.tunName })
     if (this.#behaviour === 'fatal') setImmediate(() => this.emit('error', refused()))
     if (this.#behaviour === 'throws') setImmediate(() => JSON.parse('{'))
@@ -46,7 +64,9 @@ class FakeGateway extends EventEmitter implements Gateway {
     process.stdout.write('closed\n')
   }
 
-  counters() {
+  counters(): Record<string, number> {
+    const isSettled = performance.now() - this.#startedAt > SETTLED_MS
+    if (this.#behaviour === 'makes-garbage' && isSettled) return { newSpaceBytes: makeGarbage() }
     return { tcpFlows: 12, ingressBytes: 5_242_880 }
   }
 

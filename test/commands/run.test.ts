@@ -147,6 +147,19 @@ async function startedJson(t: ExecutionContext, args: string[]) {
   return running
 }
 
+// By itself: it asks again and again, and others here have deadlines.
+test.serial('run: the heap for new objects does not grow with load', async t => {
+  const socket = join(temporaryFolder(t), 'x.sock')
+  await started(t, ['--status-socket', socket], {}, 'makes-garbage')
+  let newSpaceBytes: number | undefined
+  const limit = Date.now() + 20_000
+  while (newSpaceBytes === undefined && Date.now() < limit) {
+    const { code, stdout } = await tungate(['status', '--json', '--status-socket', socket])
+    if (code === 0) newSpaceBytes = JSON.parse(stdout).counters.newSpaceBytes
+  }
+  t.true(newSpaceBytes! <= 8 * 2 ** 20, `${newSpaceBytes} bytes`)
+})
+
 test('status: a table and JSON of the running gateway', async t => {
   const socket = join(temporaryFolder(t), 'x.sock')
   await started(t, ['--status-socket', socket])
@@ -193,6 +206,16 @@ test('status: a named socket that cannot be made stops the start', async t => {
     t.notRegex(output.stderr, /gateway started/)
   }
   t.is(statSync(join(folder, 'file')).size, 4)
+})
+
+test('status: a named place that is taken while the gateway starts ends it, and is left as it is', async t => {
+  const socket = join(temporaryFolder(t), 'x.sock')
+  const { output, ended } = start(t, `occupies ${socket}`, ['--status-socket', socket])
+  t.is(await ended, 1)
+  t.regex(output.stderr, /error \S* ?.*is not a socket.* code=STATUS_SOCKET\n$/)
+  t.is(output.stderr.match(/STATUS_SOCKET/g)?.length, 1)
+  t.is(output.stdout, 'closed\n')
+  t.is(statSync(socket).size, 4)
 })
 
 test('status: a living gateway keeps its socket, a killed one is replaced', async t => {

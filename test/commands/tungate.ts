@@ -3,10 +3,10 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { parseFlags } from '../../src/config/flags.ts'
 import { loadConfig } from '../../src/config.ts'
 import { ConfigError } from '../../src/errors.ts'
+import { commandFile } from '../helpers/command-file.ts'
 
 export interface Ended {
   readonly code: number | null
@@ -15,14 +15,12 @@ export interface Ended {
   readonly elapsedMs: number
 }
 
-const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url))
-
 export function tungate(
   args: readonly string[],
   environment: Record<string, string> = {},
   prefix: readonly string[] = [],
 ): Promise<Ended> {
-  const [program, ...words] = [...prefix, process.execPath, cli, ...args] as [string, ...string[]]
+  const [program, ...words] = [...prefix, process.execPath, commandFile, ...args] as [string, ...string[]]
   return new Promise((resolve, reject) => {
     const startedAt = performance.now()
     const child = spawn(program, words, {

@@ -13,9 +13,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { readStatus, type StatusDocument } from '../../src/status.ts'
+import { commandFile } from '../helpers/command-file.ts'
 import { connectNamespaces, createNamespace, type Namespace } from '../helpers/namespaces.ts'
 import { Agent } from './agent.ts'
 
@@ -25,8 +25,6 @@ export const DEST4 = '203.0.113.7'
 export const DEST6 = '2001:db8::7'
 /** In no route of the server namespace. */
 export const NOWHERE4 = '192.0.2.77'
-
-const cli = fileURLToPath(new URL('../../src/cli.js', import.meta.url))
 
 export class World {
   readonly client: Namespace
@@ -53,7 +51,7 @@ export class World {
     const log = ['--log-level', 'debug', '--log-format', 'json']
     const workers = options.workers ?? 1
     const more = ['--workers', String(workers), ...(options.args ?? [])]
-    const [file, ...rest] = this.client.argv(process.execPath, [cli, ...args, ...log, ...more])
+    const [file, ...rest] = this.client.argv(process.execPath, [commandFile, ...args, ...log, ...more])
     const child = spawn(file, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
     const gateway = new GatewayProcess(child, tun, socket, workers)
     await gateway.untilLog('gateway started')

@@ -76,6 +76,12 @@ test('package: the tarball has what is needed to run, and nothing else', async t
   const files = await install(project)
   for (const needed of [
     'package.json',
+    'dist/src/tungate.cjs',
+    'dist/src/bundle/cli.cjs',
+    `dist/src/bundle/cli-${process.version}-${process.arch}.cache`,
+    'dist/src/bundle/winston.cjs',
+    'dist/src/bundle/yaml.cjs',
+    'dist/src/bundle/NOTICE',
     'dist/src/cli.js',
     'dist/src/gateway.js',
     'dist/src/gateway.d.ts',
@@ -95,9 +101,9 @@ test('package: the tarball has what is needed to run, and nothing else', async t
     files.filter(file => !places.test(file) && !usual.test(file)),
     [],
   )
-  const cli = join(project, 'node_modules/tungate/dist/src/cli.js')
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-  t.is((await run(process.execPath, [cli, '--version'])).stdout.trim(), version)
+  const { version, bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const command = join(project, 'node_modules/tungate', bin.tungate)
+  t.is((await run(process.execPath, [command, '--version'])).stdout.trim(), version)
 })
 
 test('package: a typed program imports tungate by its name and carries a download, where there is no compiler', async t => {
