@@ -58,7 +58,8 @@ export interface Io {
   unwatch(fd: number): number
 
   /**
-   * Reads up to `count` packets, one read() each, into the slots of the table at `slots`, until the device is empty.
+   * Reads up to `count` packets, one read() each, into the slots of the table at `slots`, until the device is empty or
+   * 1 MiB has come.
    * `slotBytes` is the room of each; what is longer is cut by the kernel without a word, so give room for the MTU (and,
    * with vnetHdr, for 12 + 65535). Returns how many, or a negative errno when not even one could be read (-EAGAIN).
    */

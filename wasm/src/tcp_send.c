@@ -8,7 +8,7 @@
  */
 #include "tungate.h"
 
-#define READ_CHUNKS 4 /* large chunks offered for one read */
+#define READ_CHUNKS 8 /* large chunks offered for one read */
 
 static u32_t waiting;
 
