@@ -218,7 +218,7 @@ export async function untilAtRest(gateway: GatewayProcess, timeoutMs = 8000): Pr
   const held = async () => {
     const { counters } = await gateway.status()
     seen = Object.fromEntries(HELD.map(name => [name, counters[name]!]))
-    const base = gateway.workers + (counters.udp_flows ?? 0) * 2
+    const base = gateway.workers + (counters.udp_flows ?? 0) * 2 + (counters.pool_ready ?? 0)
     return HELD.every(name => (name === 'open_descriptors' ? seen[name]! <= base : seen[name] === 0))
   }
   await until(held, () => `a gateway at rest: ${JSON.stringify(seen)}`, timeoutMs)

@@ -8,7 +8,7 @@
  */
 #include "tungate.h"
 
-#define READ_CHUNKS 8 /* large chunks offered for one read */
+#define READ_CHUNKS 8 /* large chunks offered for one read, when the last ones were filled */
 
 static u32_t waiting;
 
@@ -72,14 +72,25 @@ TG_EXPORT(tg_tcp_reserve) u32_t tg_tcp_reserve(u32_t id)
     tg_iovecs[count++].length = tail->room - tail->filled;
   }
   if (flow->tx_bytes == 0) reserve_chunk(flow, TG_SMALL_BYTES);
-  for (u32_t at = 0; at < READ_CHUNKS && flow->tx_bytes + (at + 1) * TG_LARGE_BYTES <= limit; at++)
+  u32_t wanted = LWIP_MAX(flow->appetite, 1);
+  for (u32_t at = 0; at < wanted && flow->tx_bytes + (at + 1) * TG_LARGE_BYTES <= limit; at++)
     if (!reserve_chunk(flow, TG_LARGE_BYTES)) break;
   for (struct tg_chunk *chunk = flow->tx_reserved; chunk != NULL; chunk = chunk->next) {
     tg_iovecs[count].offset = (u32_t)(uintptr_t)tg_chunk_bytes(chunk);
     tg_iovecs[count++].length = chunk->room;
   }
   if (count == 0) wait(flow);
+  flow->tx_offered = 0;
+  for (u32_t at = 0; at < count; at++) flow->tx_offered += tg_iovecs[at].length;
   return count;
+}
+
+/* A stream that fills what it is offered is offered more, up to READ_CHUNKS; a talk of short messages costs one chunk a turn. */
+static void learn(struct tg_flow *flow, u32_t bytes)
+{
+  u32_t appetite = LWIP_MAX(flow->appetite, 1);
+  if (bytes == flow->tx_offered) flow->appetite = (u8_t)LWIP_MIN(2 * appetite, READ_CHUNKS);
+  else if (bytes < flow->tx_offered / 4) flow->appetite = (u8_t)(appetite / 2);
 }
 
 static void write_out(struct tg_flow *flow)
@@ -102,6 +113,7 @@ TG_EXPORT(tg_tcp_commit) void tg_tcp_commit(u32_t id, u32_t bytes)
 {
   struct tg_flow *flow = &tg_flows[id];
   u32_t left = bytes;
+  if (bytes > 0) learn(flow, bytes);
   struct tg_chunk *tail = flow->tx_tail;
   if (tail != NULL) {
     u32_t part = LWIP_MIN(left, tail->room - tail->filled);

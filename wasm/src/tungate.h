@@ -91,7 +91,8 @@ struct tg_flow {
   struct pbuf *rx_head, *rx_tail;
   struct tg_chunk *tx_head, *tx_tail, *tx_reserved;
   u16_t peer_mss;
-  u8_t queued, released, tx_waiting, unlinked, finishing, listed;
+  u8_t queued, released, tx_waiting, unlinked, finishing, listed, appetite;
+  u32_t tx_offered;
   u32_t hash_next, free_next;
   struct tg_flow *list_prev, *list_next; /* pcbs.c */
   u64_t parked_ms;
