@@ -101,6 +101,7 @@ export function completeOptions(input: GatewayInput): GatewayOptions {
   const { host, port } = input.proxy ?? {}
   if (typeof host !== 'string' || host === '') throw wrong('proxy.host', host, 'a host name or an address')
   if (!Number.isInteger(port) || port < 1 || port > 65_535) throw wrong('proxy.port', port, '1 to 65535')
+  checkCredentials(input.proxy)
   const options: Record<string, object> = { proxy: Object.freeze({ ...input.proxy }) }
   const { proxy: _proxy, workers: _workers, ...sections } = input as Record<string, unknown>
   for (const section of Object.keys(sections)) {
@@ -126,6 +127,15 @@ function checkedWorkers({ workers = DEFAULTS.workers, tun }: GatewayInput): Gate
   }
   if (found > 1 && tun?.fd !== undefined) throw wrong('workers', found, '1 with tun.fd, which is a single queue')
   return found
+}
+
+/** RFC 1929: both have 1 to 255 bytes. */
+function checkCredentials({ username, password }: ProxyOptions): void {
+  if (username === undefined && password === undefined) return
+  for (const [field, value] of Object.entries({ username, password })) {
+    const bytes = typeof value === 'string' ? Buffer.byteLength(value) : 0
+    if (bytes < 1 || bytes > 255) throw wrong(`proxy.${field}`, `${bytes} bytes`, '1 to 255 bytes, both or none')
+  }
 }
 
 /** How many data planes there are to be. */

@@ -71,6 +71,13 @@ const refused: readonly [string, object, RegExp][] = [
     /^upstream\.handshake: found fast, allowed: auto, strict, pipelined$/,
   ],
   ['true for a word', { proxy: PROXY, tun: { offload: true } }, /^tun\.offload: found true, allowed: /],
+  ['a user without a password', { proxy: { ...PROXY, username: 'u' } }, /^proxy\.password: found 0 bytes, /],
+  ['an empty user', { proxy: { ...PROXY, username: '', password: 'p' } }, /^proxy\.username: found 0 bytes, /],
+  [
+    'a password of 256 bytes',
+    { proxy: { ...PROXY, username: 'u', password: 'p'.repeat(256) } },
+    /^proxy\.password: found 256 bytes, allowed: 1 to 255 bytes/,
+  ],
   ['no worker', { proxy: PROXY, workers: 0 }, /^workers: found 0, allowed: auto, or 1 to 16$/],
   ['17 workers', { proxy: PROXY, workers: 17 }, /^workers: found 17, /],
   ['half a worker', { proxy: PROXY, workers: 1.5 }, /^workers: found 1\.5, /],

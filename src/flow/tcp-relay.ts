@@ -50,6 +50,8 @@ export class TcpRelay implements Watcher {
   readonly #owner: RelayOwner
   #early: Uint8Array | undefined
   #readable: boolean
+  /** The handshake may have seen the socket's last edge: it is read until it says that there is no more. */
+  #unsure: boolean
   #writable = true
   #hungUp = false
   /** Waits in the host's queue for another turn. */
@@ -63,6 +65,7 @@ export class TcpRelay implements Watcher {
     this.#socket = connected.socket
     this.#early = connected.early
     this.#readable = connected.readable
+    this.#unsure = connected.readable
     this.#owner = owner
     this.activeAt = host.now
     connected.socket.handOver(this)
@@ -76,6 +79,7 @@ export class TcpRelay implements Watcher {
     const waiting = (abi.flows + this.#id * abi.flowBytes + abi.flowRxBytes) / 4
     while (this.#writable && !this.#closed && words[waiting]! > 0) {
       const pieces = exports.tg_tcp_peek(this.#id)
+      if (pieces === 0) break
       const taken = this.#socket.poller.io.writev(this.#socket.fd, abi.iovecs, pieces)
       if (taken < 0) {
         this.#writable = false
@@ -109,13 +113,12 @@ export class TcpRelay implements Watcher {
 
   openClient(): void {
     this.clientOpen = true
-    this.#deliverEarly()
     this.pumpDown()
   }
 
   /** The upstream has sent bytes, or the client has room again. */
   pumpDown(): void {
-    if (!this.clientOpen) return
+    if (!this.clientOpen || !this.#deliverEarly()) return
     for (let reads = 0; this.#readable && !this.upstreamFinished && !this.#closed; reads++) {
       if (reads === READS_A_TURN) {
         if (!this.#queued) this.#host.later(this)
@@ -136,10 +139,11 @@ export class TcpRelay implements Watcher {
     for (let piece = 0; piece < pieces; piece++) room += words[abi.iovecs / 4 + 2 * piece + 1]!
     const got = this.#readInto(pieces)
     if (got > 0) {
-      if (got < room && !this.#hungUp) this.#readable = false
+      if (got < room && !this.#hungUp && !this.#unsure) this.#readable = false
       return true
     }
     this.#readable = false
+    this.#unsure = false
     if (got === 0) this.#finishUpstream()
     else if (got !== EAGAIN) this.#broken(got)
     return true
@@ -160,24 +164,25 @@ export class TcpRelay implements Watcher {
     this.#closeWhenDone()
   }
 
-  /** Bytes that came with the handshake's last message; a first reservation has room for more than a handshake reads. */
-  #deliverEarly(): void {
-    let rest = this.#early
-    this.#early = undefined
-    if (rest === undefined) return
-    const { abi, words, bytes, exports } = this.#host.stack
-    const pieces = exports.tg_tcp_reserve(this.#id)
-    let done = 0
-    for (let piece = 0; piece < pieces && rest.length > 0; piece++) {
-      const row = abi.iovecs / 4 + 2 * piece
-      const part = rest.subarray(0, words[row + 1]!)
-      bytes.set(part, words[row]!)
-      rest = rest.subarray(part.length)
-      done += part.length
+  /** Bytes that came with the handshake's last message go first. false: the client must acknowledge first. */
+  #deliverEarly(): boolean {
+    while (this.#early !== undefined && !this.#closed) {
+      const { abi, words, bytes, exports } = this.#host.stack
+      const pieces = exports.tg_tcp_reserve(this.#id)
+      if (pieces === 0) return false
+      let rest = this.#early
+      for (let piece = 0; piece < pieces && rest.length > 0; piece++) {
+        const row = abi.iovecs / 4 + 2 * piece
+        const part = rest.subarray(0, words[row + 1]!)
+        bytes.set(part, words[row]!)
+        rest = rest.subarray(part.length)
+      }
+      const done = this.#early.length - rest.length
+      this.#early = rest.length > 0 ? rest : undefined
+      exports.tg_tcp_commit(this.#id, done)
+      this.bytesDown += done
     }
-    exports.tg_tcp_commit(this.#id, done)
-    this.bytesDown += done
-    if (rest.length > 0) this.#owner.onBroken('out of memory')
+    return true
   }
 
   // ---- the socket ----

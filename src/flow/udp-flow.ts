@@ -155,8 +155,9 @@ export class UdpFlow implements AssociationListener {
       const sent = socket.poller.io.sendDatagrams(socket.fd, messages, abi.datagramIovecs, to - at)
       if (sent > 0) at += sent
       else {
-        this.#host.udpCounters.udp_send_failed++ // a full socket loses datagrams, as a full link does
-        at++
+        const lost = sent === EAGAIN ? to - at : 1 // a full socket loses datagrams, as a full link does
+        this.#host.udpCounters.udp_send_failed += lost
+        at += lost
       }
     }
   }

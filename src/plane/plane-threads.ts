@@ -44,21 +44,25 @@ export interface ThreadsSetup {
 }
 
 export class PlaneThreads implements Planes {
-  readonly #threads: readonly PlaneThread[]
+  readonly #threads: PlaneThread[] = []
 
   constructor({ options, queues, log, onFatal, entry = WORKER_ENTRY }: ThreadsSetup) {
     const shared = new SharedLog(log)
     const part = partOf(options, queues.length)
     let failed = false
-    this.#threads = queues.map((queue, worker) => {
-      const onFailure = (error: GatewayError) => {
-        if (!failed) onFatal(error)
-        failed = true
+    const onFailure = (error: GatewayError) => {
+      if (!failed) onFatal(error)
+      failed = true
+    }
+    try {
+      for (const [worker, queue] of queues.entries()) {
+        const start = { options: part, queue, debugEnabled: log.debugEnabled }
+        this.#threads.push(new PlaneThread(entry, start, onFailure, line => shared.say(worker, line)))
       }
-      return new PlaneThread(entry, { options: part, queue, debugEnabled: log.debugEnabled }, onFailure, line =>
-        shared.say(worker, line),
-      )
-    })
+    } catch (error) {
+      void this.close() // those that were made
+      throw error
+    }
   }
 
   async start(): Promise<void> {
@@ -98,6 +102,7 @@ function partOf(options: GatewayOptions, workers: number): GatewayOptions {
   const { flows, dials, dialsPerSource } = options.limits
   return {
     ...options,
+    upstream: { ...options.upstream, pool: part(options.upstream.pool) },
     udp: { ...options.udp, maxAssociations: part(options.udp.maxAssociations) },
     limits: { flows: part(flows), dials: part(dials), dialsPerSource: part(dialsPerSource) },
   }

@@ -65,6 +65,11 @@ export class Manners {
     return this.learns && this.#current.pipelined && !this.#coped
   }
 
+  /** It coped once, and did not lately. */
+  get inDoubt(): boolean {
+    return this.#strikes > 0
+  }
+
   #mayTry(): boolean {
     const now = this.#now()
     if (now - this.#triedAt < TRIAL_MS) return false
@@ -81,11 +86,11 @@ export class Manners {
   }
 
   /**
-   * A handshake had its reply, whatever it says. `instead`: it was a strict one, after a pipelined one had failed or
+   * A handshake with `proxy` had its reply, whatever it says. `instead`: it was a strict one, after a pipelined one had failed or
    * while one waited in vain.
    */
-  replied(manner: Manner, method: number | undefined, instead: boolean): void {
-    if (!this.learns) return
+  replied(proxy: IpEndpoint, manner: Manner, method: number | undefined, instead: boolean): void {
+    if (!this.learns || (this.#proxy !== undefined && !sameAddress(this.#proxy.address, proxy.address))) return
     if (manner.pipelined) {
       this.copings++
       this.#coped = true
@@ -98,6 +103,11 @@ export class Manners {
       this.#forget()
       this.#current = next
     }
+  }
+
+  /** A pipelined handshake was given up after some seconds without a word. */
+  stayedSilent(): void {
+    if (this.learns) this.#strike()
   }
 
   #strike(): void {

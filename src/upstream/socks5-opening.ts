@@ -35,6 +35,8 @@ export interface OpeningHost {
 const QUIET_TICKS = 4
 /** The same while nothing is known of the proxy. */
 const TRIAL_QUIET_TICKS = 1
+/** An opening that is given up after so many is a sign that the proxy does not cope any more. */
+const SILENT_TICKS = 16
 
 export abstract class Opening implements HandshakeListener {
   readonly #host: OpeningHost
@@ -46,6 +48,7 @@ export abstract class Opening implements HandshakeListener {
   #secondBegun = false
   /** The first is on a connection made in advance. */
   #pooled = false
+  #pooledWasDead = false
   #quietTicks = 0
   #waitsFor: string | undefined
   /** `Manners.copings` when it was last looked at. */
@@ -106,7 +109,8 @@ export abstract class Opening implements HandshakeListener {
     if (isFirst) this.#second?.cancel()
     else this.#first?.cancel()
     if (isFirst && this.#pooled) this.#host.pooledServed()
-    this.#host.manners.replied(handshake.manner, handshake.method, !isFirst)
+    if (this.#pooledWasDead) this.#host.pooledDied() // a proxy that refuses by closing closes the next one too
+    this.#host.manners.replied(handshake.proxy, handshake.manner, handshake.method, !isFirst)
   }
 
   onHandshakeFailed(handshake: Handshake, error: DialError, end: HandshakeEnd): void {
@@ -123,7 +127,7 @@ export abstract class Opening implements HandshakeListener {
     if (this.#second !== undefined) return
     if (this.#pooled && !handshake.heard) {
       this.#pooled = false
-      this.#host.pooledDied()
+      this.#pooledWasDead = true
       return this.#startAnew()
     }
     const mayBeManner = handshake.manner.pipelined && this.#host.manners.learns && end !== 'unreached'
@@ -139,24 +143,27 @@ export abstract class Opening implements HandshakeListener {
   }
 
   /**
-   * Called at regular times. Silence may mean that the proxy does not cope, or that the destination is slow; the latter
-   * as long as others have their replies.
+   * Called at regular times. Silence may mean that the proxy does not cope, or that the destination is slow. Once it has
+   * coped the latter is taken for granted, for a second connection would be seen there, until there is reason for doubt.
    */
   tick(): void {
     const first = this.#first
     if (first === undefined || this.#secondBegun || !first.manner.pipelined || !this.#host.manners.learns) return
     const { waitsFor } = first
-    const { copings, onTrial } = this.#host.manners
+    const { copings, onTrial, inDoubt } = this.#host.manners
     if (waitsFor === undefined || waitsFor !== this.#waitsFor || copings !== this.#copings) this.#quietTicks = 0
     this.#waitsFor = waitsFor
     this.#copings = copings
-    if (++this.#quietTicks > (onTrial ? TRIAL_QUIET_TICKS : QUIET_TICKS)) this.#startSecond()
+    this.#quietTicks++
+    if (waitsFor === 'reply' && !onTrial && !inDoubt) return
+    if (this.#quietTicks > (onTrial ? TRIAL_QUIET_TICKS : QUIET_TICKS)) this.#startSecond()
   }
 
   /** Nothing is called any more, what was opened for it is closed. Idempotent, harmless after the end. */
   cancel(): void {
     if (this.#over) return
     this.#over = true
+    if (this.#quietTicks >= SILENT_TICKS && !this.#secondBegun) this.#host.manners.stayedSilent()
     this.#first?.cancel()
     this.#second?.cancel()
     this.#host.cancelled(this)

@@ -66,3 +66,26 @@ stackTest('pcbs: segments of many flows, out of turn, reach each its own', {}, (
     t.is(rig.received(client.id).toString(), [0, 1, 2].map(round => `${client.port}:${round};`).join(''))
   for (const client of clients) client.close()
 })
+
+for (const keepAliveMs of [0, 5_000])
+  stackTest(
+    `pcbs: a flow that the upstream has half-closed rests too, keep-alive ${keepAliveMs}`,
+    { keepAliveMs },
+    (t, rig) => {
+      const client = new Client(rig).open()
+      client.take(rig.tell('finish', client.id))
+      rig.tick(200)
+      t.is(rig.stack.exports.tg_tick(rig.now), 0)
+      for (let round = 0; round < 3; round++) {
+        rig.now += 6_000
+        rig.stack.exports.tg_tick(rig.now)
+        rig.tick(100)
+        t.is(rig.stack.exports.tg_tick(rig.now), 0, 'nothing is probed, and nothing waits')
+      }
+      client.data(Buffer.from('still talking'))
+      t.is(rig.received(client.id).toString(), 'still talking')
+      t.is(rig.tick(100).at(-1)?.tcp?.ack, client.seq)
+      client.data(new Uint8Array(), Flag.fin | Flag.ack)
+      rig.tell('release', client.id)
+    },
+  )

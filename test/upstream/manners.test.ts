@@ -24,7 +24,7 @@ test('manners: auto begins strictly, with all methods, and goes on with the one 
   ] as const) {
     const { manners, current } = learning(withPassword)
     t.deepEqual(current(), strict(withPassword))
-    manners.replied(current(), method, false)
+    manners.replied(PROXY, current(), method, false)
     t.deepEqual(current(), learned)
     t.deepEqual(manners.ahead, strict(withPassword))
   }
@@ -39,8 +39,8 @@ test('manners: strict and pipelined stay what they are, whatever happens', t => 
   ] as const) {
     const manners = new Manners(handshake, withPassword)
     t.false(manners.learns)
-    manners.replied(manners.strict, Method.none, true)
-    manners.replied(manners.strict, Method.password, false)
+    manners.replied(PROXY, manners.strict, Method.none, true)
+    manners.replied(PROXY, manners.strict, Method.password, false)
     t.deepEqual(manners.towards(PROXY), manner)
     t.deepEqual(manners.ahead, { ...manner, pipelined: false })
   }
@@ -48,43 +48,43 @@ test('manners: strict and pipelined stay what they are, whatever happens', t => 
 
 test('manners: a proxy that has never coped is strict at once, for ten minutes', t => {
   const { clock, manners, current } = learning()
-  manners.replied(current(), Method.none, false)
-  manners.replied(manners.strict, Method.none, true)
+  manners.replied(PROXY, current(), Method.none, false)
+  manners.replied(PROXY, manners.strict, Method.none, true)
   t.deepEqual(current(), strict(false))
   clock.now += 10 * MINUTE - 1
-  manners.replied(current(), Method.none, false)
+  manners.replied(PROXY, current(), Method.none, false)
   t.deepEqual(current(), strict(false))
   clock.now += 1
-  manners.replied(current(), Method.none, false)
+  manners.replied(PROXY, current(), Method.none, false)
   t.deepEqual(current(), NONE)
 })
 
 test('manners: a proxy that has coped is strict after three failures in a row', t => {
   const { manners, current } = learning()
-  manners.replied(current(), Method.none, false)
-  manners.replied(current(), Method.none, false)
+  manners.replied(PROXY, current(), Method.none, false)
+  manners.replied(PROXY, current(), Method.none, false)
   for (let round = 0; round < 2; round++) {
-    manners.replied(manners.strict, Method.none, true)
-    manners.replied(manners.strict, Method.none, true)
+    manners.replied(PROXY, manners.strict, Method.none, true)
+    manners.replied(PROXY, manners.strict, Method.none, true)
     t.deepEqual(current(), NONE)
-    if (round === 0) manners.replied(current(), Method.none, false)
+    if (round === 0) manners.replied(PROXY, current(), Method.none, false)
   }
-  manners.replied(manners.strict, Method.none, true)
+  manners.replied(PROXY, manners.strict, Method.none, true)
   t.deepEqual(current(), strict(false))
 })
 
 test('manners: one dial at a time tries what nobody knows yet', t => {
   const { clock, manners, current } = learning()
-  manners.replied(current(), Method.none, false)
+  manners.replied(PROXY, current(), Method.none, false)
   t.deepEqual(current(), NONE)
   t.deepEqual(current(), strict(false))
-  manners.replied(manners.strict, Method.none, false)
+  manners.replied(PROXY, manners.strict, Method.none, false)
   clock.now += 1_999
   t.deepEqual(current(), strict(false))
   clock.now += 1
   t.deepEqual(current(), NONE)
   t.true(manners.onTrial)
-  manners.replied(NONE, Method.none, false)
+  manners.replied(PROXY, NONE, Method.none, false)
   t.false(manners.onTrial)
   t.deepEqual(current(), NONE)
   t.deepEqual(current(), NONE)
@@ -92,17 +92,37 @@ test('manners: one dial at a time tries what nobody knows yet', t => {
 
 test('manners: another method is learned at once, and is no failure', t => {
   const { manners, current } = learning(true)
-  manners.replied(current(), Method.none, false)
+  manners.replied(PROXY, current(), Method.none, false)
   t.deepEqual(current(), NONE)
-  manners.replied(manners.strict, Method.password, true)
+  manners.replied(PROXY, manners.strict, Method.password, true)
   t.deepEqual(current(), PASSWORD)
-  manners.replied(manners.strict, Method.none, false)
+  manners.replied(PROXY, manners.strict, Method.none, false)
   t.deepEqual(current(), NONE)
 })
 
 test('manners: the proxy at another address is another proxy; the same address in another object is not', t => {
   const { manners, current } = learning()
-  manners.replied(current(), Method.none, false)
+  manners.replied(PROXY, current(), Method.none, false)
   t.deepEqual(manners.towards({ address: parseAddress('192.0.2.1')!, port: 1080 }), NONE)
   t.deepEqual(manners.towards({ address: parseAddress('192.0.2.2')!, port: 1080 }), strict(false))
+})
+
+test('manners: openings given up in silence are a doubt, three in a row a proof', t => {
+  const { manners, current } = learning()
+  manners.replied(PROXY, current(), Method.none, false)
+  manners.replied(PROXY, current(), Method.none, false)
+  t.false(manners.inDoubt)
+  manners.stayedSilent()
+  t.true(manners.inDoubt)
+  t.deepEqual(current(), NONE)
+  manners.stayedSilent()
+  manners.stayedSilent()
+  t.deepEqual(current(), strict(false))
+})
+
+test('manners: what another proxy answers teaches nothing of this one', t => {
+  const { manners, current } = learning(true)
+  current()
+  manners.replied({ address: parseAddress('192.0.2.2')!, port: 1080 }, manners.strict, Method.password, false)
+  t.deepEqual(current(), strict(true))
 })

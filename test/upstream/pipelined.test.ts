@@ -171,6 +171,14 @@ test('socks5 auto: while others have their replies, one that waits is not dialed
   waiting.cancel()
 })
 
+test('socks5 auto: a proxy that has coped is not asked twice for a slow destination', async t => {
+  const slow: readonly Step[] = [{ expect: 13 }, { send: [5, 0] }, { waitMs: 2_500 }, { send: OK }]
+  const { bad, rig } = await play(t, [STRICT_OK, PIPELINED_OK, slow, PIPELINED_OK])
+  for (let count = 0; count < 3; count++) t.truthy((await outcomeOf(t, rig)).connected)
+  t.is(bad.received.length, 3, 'the destination saw one connection')
+  t.is(rig.dialer.counters().handshake_fallbacks, 0)
+})
+
 test('socks5 auto: when the strict one fails too its reason is told, and nothing is learned', async t => {
   const closing: readonly Step[] = [{ expect: 13 }, 'end']
   const { bad, rig } = await play(t, [STRICT_OK, PIPELINED_OK, closing, [{ expect: 3 }, 'end'], PIPELINED_OK])

@@ -139,6 +139,13 @@ void tg_chunk_free(struct tg_chunk *chunk)
   } else give(chunk);
 }
 
+/* One that was never written to: no packet points into it. */
+void tg_chunk_unused(struct tg_chunk *chunk)
+{
+  used_bytes -= chunk->size;
+  give(chunk);
+}
+
 /* The packets are written: what was freed meanwhile may be used again. */
 void tg_chunks_settle(void)
 {

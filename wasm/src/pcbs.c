@@ -106,12 +106,19 @@ static u32_t keep_alive_ticks(void)
   return tg_config.keep_alive_ms / TCP_SLOW_INTERVAL;
 }
 
+/* lwIP probes in these states alone. */
+static int is_probed(const struct tcp_pcb *pcb)
+{
+  return pcb->state == ESTABLISHED || pcb->state == CLOSE_WAIT;
+}
+
+/* lwIP leaves TF_FIN set for good: what waits for the acknowledgement of a FIN is told by the state. */
 static int idle(const struct tcp_pcb *pcb)
 {
-  if (tg_config.keep_alive_ms != 0 && tcp_ticks - pcb->tmr > keep_alive_ticks()) return 0;
+  if (is_probed(pcb) && tg_config.keep_alive_ms != 0 && tcp_ticks - pcb->tmr > keep_alive_ticks()) return 0;
+  u32_t pending = TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND | (pcb->state == FIN_WAIT_2 ? TF_RXCLOSED : TF_FIN);
   return pcb->state != SYN_RCVD && pcb->state != LAST_ACK && pcb->unsent == NULL && pcb->unacked == NULL &&
-         pcb->ooseq == NULL && pcb->refused_data == NULL && pcb->keep_cnt_sent == 0 &&
-         (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND | TF_FIN)) == 0;
+         pcb->ooseq == NULL && pcb->refused_data == NULL && pcb->keep_cnt_sent == 0 && (pcb->flags & pending) == 0;
 }
 
 /*
@@ -129,8 +136,9 @@ static void wake_due(void)
   if (tg_config.keep_alive_ms == 0) return;
   while (parked.head != NULL && tg_now_ms - parked.head->parked_ms >= tg_config.keep_alive_ms) {
     struct tg_flow *flow = parked.head;
-    flow->pcb->tmr = tcp_ticks - keep_alive_ticks() - 1;
-    enlist(flow, TG_LIVE);
+    flow->parked_ms = tg_now_ms;
+    if (is_probed(flow->pcb)) flow->pcb->tmr = tcp_ticks - keep_alive_ticks() - 1;
+    enlist(flow, is_probed(flow->pcb) ? TG_LIVE : TG_PARKED);
   }
 }
 

@@ -156,6 +156,7 @@ TG_EXPORT(tg_tcp_consume) void tg_tcp_consume(u32_t id, u32_t bytes)
   }
   if (!settle(flow)) {
     TG_COUNT(drop_memory);
+    tg_receive_free(flow);
     if (flow->pcb != NULL) tcp_abort(flow->pcb);
     return;
   }

@@ -130,7 +130,11 @@ TG_EXPORT(tg_tcp_commit) void tg_tcp_commit(u32_t id, u32_t bytes)
     else flow->tx_head = chunk;
     flow->tx_tail = chunk;
   }
-  free_list(&flow->tx_reserved);
+  while (flow->tx_reserved != NULL) {
+    struct tg_chunk *chunk = flow->tx_reserved;
+    flow->tx_reserved = chunk->next;
+    tg_chunk_unused(chunk);
+  }
   flow->tx_bytes += bytes;
   if (bytes > 0) write_out(flow);
 }

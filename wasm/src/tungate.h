@@ -120,6 +120,7 @@ int tg_pcbs_busy(void);
 struct tg_chunk *tg_chunk_new(u32_t size);
 u8_t *tg_chunk_bytes(const struct tg_chunk *chunk);
 void tg_chunk_free(struct tg_chunk *chunk);
+void tg_chunk_unused(struct tg_chunk *chunk);
 void tg_chunks_settle(void);
 u32_t tg_send_used(void);
 

@@ -1,0 +1,57 @@
+/** What comes with, or right behind, the proxy's reply. */
+import test from 'ava'
+import { DEFAULTS } from '../../src/options.ts'
+import { Socks5Dialer } from '../../src/upstream/socks5.ts'
+import { startBadSocks } from '../helpers/bad-socks.ts'
+import { Flag } from '../helpers/packets.ts'
+import { until } from '../helpers/sockets.ts'
+import { pattern } from '../stack/rig.ts'
+import { openWith, segment } from './rig.ts'
+
+const OK = [5, 0, 0, 1, 127, 0, 0, 1, 0, 80]
+const LOG = { info() {}, warn() {} }
+
+for (const [bytes, end] of [
+  [0, 'end'],
+  [3_000, 'end'],
+  [4_070, 'end'],
+  [4_071, 'end'],
+  [20_000, 'end'],
+] as const)
+  test(`tcp-flow: ${bytes} bytes and the end, sent in one with the reply, all reach the client`, async t => {
+    const data = pattern(bytes)
+    const bad = await startBadSocks(() => [
+      { expect: 3 },
+      { send: [5, 0] },
+      { expect: 10 },
+      { send: [...OK, ...data] },
+      end,
+    ])
+    t.teardown(() => bad.close())
+    const rig = openWith(t, {}, (poller, { bytes, words, abi }) => {
+      const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
+      const upstream = { ...DEFAULTS.upstream, pool: 0 }
+      const binding = { interface: '', mark: 0 }
+      return new Socks5Dialer(poller, arena, { host: '127.0.0.1', port: bad.port }, upstream, binding, LOG)
+    })
+    rig.send(segment(Flag.syn))
+    const got: Buffer[] = []
+    let ack = 0
+    let finished = false
+    await until(() => {
+      const inbox = rig.take()
+      for (let packet = inbox.shift(); packet !== undefined; packet = inbox.shift()) {
+        const { flags, seq, payload } = packet.tcp!
+        if (flags & Flag.syn) ack = seq + 1
+        else if (seq === ack && !finished) {
+          got.push(payload)
+          finished = (flags & Flag.fin) !== 0
+          ack += payload.length + (finished ? 1 : 0)
+        }
+        if (flags & Flag.syn || flags & Flag.fin || payload.length > 0)
+          inbox.push(...rig.send(segment(Flag.ack, { seq: 1001, ack })))
+      }
+      return finished
+    }, 'the end of the stream')
+    t.true(Buffer.concat(got).equals(data))
+  })
