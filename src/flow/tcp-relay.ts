@@ -223,7 +223,8 @@ export class TcpRelay implements Watcher {
   }
 
   #drainBroken(): void {
-    while (this.clientOpen && !this.upstreamFinished) {
+    if (!this.clientOpen || !this.#deliverEarly()) return
+    while (!this.upstreamFinished) {
       const pieces = this.#host.stack.exports.tg_tcp_reserve(this.#id)
       if (pieces === 0 || this.#readInto(pieces) <= 0) return
     }
