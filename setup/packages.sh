@@ -46,8 +46,6 @@ tests() {
 }
 
 bench() {
-  program redsocks redsocks
-  program nft nftables
   program iperf3 iperf3
   program ip iproute2
   program ps procps

@@ -3,11 +3,10 @@ import { addon } from '../../src/io/addon.ts'
 import type { ProxyOptions } from '../../src/options.ts'
 import { type BadSocks, type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
-import { DEST, dial, GREETED, OK, open, outcomeOf, read, silent } from './rig.ts'
+import { associated, dial, GREETED, OK, open, outcomeOf, REFUSALS, REQUEST, read, silent } from './rig.ts'
 
 const USER = { username: 'me', password: 's3cret-w0rd' }
 const AUTH = [1, 2, ...Buffer.from('me'), 11, ...Buffer.from('s3cret-w0rd')]
-const REQUEST = [5, 1, 0, 1, ...DEST.address, 1, 0xbb]
 const STRICT_OK: readonly Step[] = [...GREETED, { send: OK }]
 const USER_OK: readonly Step[] = [
   { expect: 4 },
@@ -121,15 +120,7 @@ for (const [what, first, other, otherOk, together] of [
     t.deepEqual(sent(bad)[3]!.slice(0, 3), [5, 1, together])
   })
 
-for (const [reply, failure] of [
-  [1, 'general'],
-  [2, 'prohibited'],
-  [3, 'net-unreachable'],
-  [4, 'host-unreachable'],
-  [5, 'refused'],
-  [6, 'ttl-expired'],
-  [7, 'unsupported'],
-] as const)
+for (const [reply, failure] of REFUSALS)
   for (const handshake of ['auto', 'pipelined'] as const)
     test(`socks5 ${handshake}: reply ${reply} to all in one write is an answer: ${failure}`, async t => {
       const refusal: readonly Step[] = [{ expect: 13 }, { send: [5, 0, 5, reply] }, 'end']
@@ -241,15 +232,7 @@ test('socks5 auto: associations learn, go in one write, and fall back', async t 
   const together: readonly Step[] = [{ expect: 13 }, { send: [5, 0, ...reply] }, 'silence']
   const { bad, rig } = await play(t, [strictly, together, [{ expect: 13 }, 'end'], strictly])
   for (let count = 1; count <= 3; count++) {
-    let associated = false
-    const association = rig.dialer.associate({
-      onAssociated() {
-        associated = true
-      },
-      onAssociationFailed: error => t.fail(error.message),
-      onDatagrams() {},
-    })
-    await until(() => associated, 'the association')
+    const association = await associated(t, rig)
     association.close()
   }
   t.is(bad.received.length, 4)

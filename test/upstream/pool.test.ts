@@ -3,10 +3,9 @@ import { addon } from '../../src/io/addon.ts'
 import type { GatewayOptions } from '../../src/options.ts'
 import { type BadSocks, type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
-import { DEST, dial, GREETED, OK, open, outcomeOf, type Rig } from './rig.ts'
+import { associated, dial, GREETED, OK, open, outcomeOf, REQUEST, type Rig } from './rig.ts'
 
 const GOOD: readonly Step[] = [...GREETED, { send: OK }]
-const REQUEST = [5, 1, 0, 1, ...DEST.address, 1, 0xbb]
 
 /** A proxy that plays one script for each connection, the last for all further ones, and a dialer with a pool. */
 async function play(
@@ -153,16 +152,7 @@ test('pool: an association takes one too', async t => {
   const { bad, rig } = await play(t, [GOOD, [...GREETED, { send: reply }]], { pool: 1 })
   await outcomeOf(t, rig)
   await waiting(rig, bad, 1, 2)
-  let associated = false
-  const association = rig.dialer.associate({
-    onAssociated() {
-      associated = true
-    },
-    onAssociationFailed: error => t.fail(error.message),
-    onDatagrams() {},
-  })
-  t.teardown(() => association.close())
-  await until(() => associated, 'the association')
+  await associated(t, rig)
   t.is(count(rig, 'pool_hits'), 1)
 })
 

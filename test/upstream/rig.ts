@@ -3,7 +3,7 @@ import type { ExecutionContext } from 'ava'
 import { parseAddress } from '../../src/endpoint.ts'
 import { Poller } from '../../src/io/poller.ts'
 import type { GatewayOptions, ProxyOptions } from '../../src/options.ts'
-import type { Connected, DialError } from '../../src/upstream/dialer.ts'
+import type { Association, Connected, DialError } from '../../src/upstream/dialer.ts'
 import { Socks5Dialer } from '../../src/upstream/socks5.ts'
 import type { Step } from '../helpers/bad-socks.ts'
 import { until } from '../helpers/sockets.ts'
@@ -18,6 +18,21 @@ export const silent = { info() {}, warn() {} }
 export const DEST = { address: parseAddress('203.0.113.7')!, port: 443 }
 export const DEST6 = { address: parseAddress('2001:db8::7')!, port: 443 }
 export const OK = [5, 0, 0, 1, 10, 0, 0, 1, 0x1f, 0x90]
+/** CONNECT to DEST. */
+export const REQUEST = [5, 1, 0, 1, ...DEST.address, 1, 0xbb]
+/** RFC 1928 section 6, and what it leaves unassigned. */
+export const REFUSALS = [
+  [1, 'general'],
+  [2, 'prohibited'],
+  [3, 'net-unreachable'],
+  [4, 'host-unreachable'],
+  [5, 'refused'],
+  [6, 'ttl-expired'],
+  [7, 'unsupported'],
+  [8, 'unsupported'],
+  [9, 'general'],
+  [255, 'general'],
+] as const
 export const GREETED: readonly Step[] = [{ expect: 3 }, { send: [5, 0] }, { expect: 10 }]
 
 type UpstreamOptions = GatewayOptions['upstream']
@@ -76,6 +91,21 @@ export async function outcomeOf(t: ExecutionContext, rig: Rig, destination = DES
   await until(() => outcome.calls > 0, 'an outcome')
   t.is(outcome.calls, 1)
   return outcome
+}
+
+/** An association that stands. */
+export async function associated(t: ExecutionContext, { dialer }: Rig): Promise<Association> {
+  let stands = false
+  const association = dialer.associate({
+    onAssociated() {
+      stands = true
+    },
+    onAssociationFailed: error => t.fail(error.message),
+    onDatagrams() {},
+  })
+  t.teardown(() => association.close())
+  await until(() => stands, 'the association')
+  return association
 }
 
 /** Bytes that the upstream sent behind the handshake, `early` ones included. */

@@ -5,7 +5,7 @@ import type { ProxyOptions } from '../../src/options.ts'
 import type { DialError } from '../../src/upstream/dialer.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { closedPort, until } from '../helpers/sockets.ts'
-import { DEST, DEST6, dial, GREETED, OK, open, outcomeOf, read } from './rig.ts'
+import { DEST, DEST6, dial, GREETED, OK, open, outcomeOf, REFUSALS, read } from './rig.ts'
 
 const replies: readonly [string, number[]][] = [
   ['IPv4', OK],
@@ -110,18 +110,7 @@ for (const [name, script, failure, more] of failing)
     await until(() => bad.left() === 1, 'the end of the connection')
   })
 
-for (const [reply, failure] of [
-  [1, 'general'],
-  [2, 'prohibited'],
-  [3, 'net-unreachable'],
-  [4, 'host-unreachable'],
-  [5, 'refused'],
-  [6, 'ttl-expired'],
-  [7, 'unsupported'],
-  [8, 'unsupported'],
-  [9, 'general'],
-  [255, 'general'],
-] as const)
+for (const [reply, failure] of REFUSALS)
   for (const [form, bytes] of [
     ['whole', [5, reply, 0, 1, 0, 0, 0, 0, 0, 0]],
     ['cut after its code', [5, reply]],

@@ -161,6 +161,15 @@ TG_EXPORT(tg_send_used) u32_t tg_send_used(void)
   return used_bytes;
 }
 
+/* Once for each rest: `counter` has not moved since the last call, and what is counted there uses no memory now. */
+int tg_rests(struct tg_rest *rest, double counter, int is_free)
+{
+  int rests = is_free && counter == rest->seen && counter != rest->given;
+  rest->seen = counter;
+  if (rests) rest->given = counter;
+  return rests;
+}
+
 /*
  * Called about once a second: memory that was not needed since the last call, as iovecs in tg_iovecs, for the host to give
  * back to the kernel; how many, and again until it is 0. Its content is lost.

@@ -55,12 +55,8 @@ static struct pbuf *slot_pbuf(u32_t row, u32_t skip, u32_t length)
 /* All slots, when no packet has come since the last call; how many iovecs that is. */
 u32_t tg_slots_unneeded(struct tg_iovec *into)
 {
-  static double seen, given;
-  double now = tg_counters.packets_in;
-  int quiet = now == seen && now != given && height == TG_SLOTS;
-  seen = now;
-  if (!quiet) return 0;
-  given = now;
+  static struct tg_rest rest;
+  if (!tg_rests(&rest, tg_counters.packets_in, height == TG_SLOTS)) return 0;
   *into = (struct tg_iovec){(u32_t)(uintptr_t)memory, sizeof memory};
   return 1;
 }

@@ -123,6 +123,10 @@ void tg_chunk_free(struct tg_chunk *chunk);
 void tg_chunk_unused(struct tg_chunk *chunk);
 void tg_chunks_settle(void);
 u32_t tg_send_used(void);
+struct tg_rest {
+  double seen, given;
+};
+int tg_rests(struct tg_rest *rest, double counter, int is_free);
 
 /* ---- events.c ---- */
 void tg_event(struct tg_flow *flow, u32_t bits);

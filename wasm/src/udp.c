@@ -45,12 +45,8 @@ void tg_udp_init(void)
 /* All landing slots, when nothing has come since the last call; how many iovecs that is. */
 u32_t tg_landing_unneeded(struct tg_iovec *into)
 {
-  static double seen, given;
-  double now = tg_counters.udp_out;
-  int quiet = now == seen && now != given;
-  seen = now;
-  if (!quiet) return 0;
-  given = now;
+  static struct tg_rest rest;
+  if (!tg_rests(&rest, tg_counters.udp_out, 1)) return 0;
   *into = (struct tg_iovec){(u32_t)(uintptr_t)landing, sizeof landing};
   return 1;
 }
