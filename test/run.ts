@@ -19,8 +19,9 @@ const ava = 'node_modules/ava/entrypoints/cli.mjs'
 const MACHINE = ['commands', 'demo', 'integration', 'library', 'native']
 /** What is counted there does not depend on time, but is the same sooner when it has a core of its own. */
 const COST = 'cost'
-/** `make test-long`: the same tests with more to do. */
-const LONG_FILES = ['integration/bulk.test.js', 'integration/load.test.js']
+/** `make test-long`: what takes minutes, and some of the others with more to do. */
+const LONG = 'long'
+const LONGER_FILES = ['integration/bulk.test.js', 'integration/load.test.js']
 /** What differs for another user is the rights, not the amount. */
 const UNPRIVILEGED_ENVIRONMENT = { HOME: '/tmp', TEST_BULK_BYTES: '20000000', TEST_SHORT_CONNECTIONS: '1000' }
 const LONG_ENVIRONMENT = { TEST_BULK_BYTES: '1000000000', TEST_SHORT_CONNECTIONS: '100000' }
@@ -39,13 +40,15 @@ interface Sum {
 
 const wantsLong = process.argv.includes('--long')
 
+const isLong = (file: string) => file.startsWith(`${LONG}/`)
+
 function listPasses(): Pass[] {
   const folder = join(root, 'dist/test')
   const all = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter(file => (wantsLong ? LONG_FILES.includes(file) : file.endsWith('.test.js')))
+    .filter(file => file.endsWith('.test.js') && (isLong(file) ? wantsLong : !wantsLong || LONGER_FILES.includes(file)))
     .sort()
   const path = (file: string) => relative(root, join(folder, file))
-  const usesMachine = (file: string) => MACHINE.some(name => file.startsWith(`${name}/`))
+  const usesMachine = (file: string) => isLong(file) || MACHINE.some(name => file.startsWith(`${name}/`))
   const isCost = (file: string) => file.startsWith(`${COST}/`)
   const machine = all.filter(usesMachine).map(path)
   const passes: Pass[] = [
