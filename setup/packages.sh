@@ -38,6 +38,7 @@ tests() {
   program danted dante-server
   program microsocks microsocks
   program iperf3 iperf3
+  program nmap nmap
   program nginx nginx-light
   program dig bind9-dnsutils
   nc -h 2>&1 | grep -q OpenBSD || want netcat-openbsd

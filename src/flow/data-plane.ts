@@ -341,6 +341,8 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
       pcbs: exports.tg_pcbs(),
       send_buffer_bytes: exports.tg_send_used(),
       receive_buffer_bytes: exports.tg_receive_held(),
+      fragment_bytes: exports.tg_fragments_held(),
+      out_of_order_bytes: exports.tg_out_of_order_held(),
     }
   }
 

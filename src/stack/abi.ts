@@ -43,6 +43,8 @@ export interface Exports {
   tg_endpoints_used(): number
   tg_pcbs(): number
   tg_receive_held(): number
+  tg_fragments_held(): number
+  tg_out_of_order_held(): number
   tg_send_used(): number
   tg_trim(): number
 }
@@ -78,6 +80,8 @@ export const EXPORT_NAMES = [
   'tg_endpoints_used',
   'tg_pcbs',
   'tg_receive_held',
+  'tg_fragments_held',
+  'tg_out_of_order_held',
   'tg_send_used',
   'tg_trim',
 ] as const satisfies readonly (keyof Exports)[]

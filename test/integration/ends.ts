@@ -108,6 +108,39 @@ export async function shortConnections(host: string, port: number, count: number
   return good
 }
 
+/** One HTTP/1.0 request from `localPort`; the server ends the connection. What came, or the code of an error. */
+async function requestFrom(localPort: number, host: string, port: number): Promise<string> {
+  const socket = new Socket()
+  let text = ''
+  socket.on('data', chunk => {
+    text += chunk.toString('latin1')
+  })
+  const failed = new Promise<string>(resolve =>
+    socket.on('error', error => resolve((error as NodeJS.ErrnoException).code ?? error.message)),
+  )
+  socket.connect({ host, port, localPort })
+  socket.write('GET /bytes/100 HTTP/1.0\r\n\r\n')
+  return await Promise.race([failed, once(socket, 'close').then(() => text)])
+}
+
+/** `each` of them from each of `ports`, one after the other. A port is taken until our last FIN is acknowledged: that time counts. */
+export async function requestsFromPorts(host: string, port: number, ports: number[], each: number) {
+  const found = { good: 0, slowestMs: 0, errors: [] as string[] }
+  const worker = async (localPort: number) => {
+    for (let at = 0; at < each; at++) {
+      const start = performance.now()
+      let got = await requestFrom(localPort, host, port)
+      while (got === 'EADDRNOTAVAIL' && performance.now() - start < 2_000)
+        got = await requestFrom(localPort, host, port)
+      if (/^HTTP\/1\.[01] 200 /.test(got) && got.split('\r\n\r\n')[1]?.length === 100) found.good++
+      else found.errors.push(`${localPort}: ${got}`)
+      found.slowestMs = Math.max(found.slowestMs, performance.now() - start)
+    }
+  }
+  await Promise.all(ports.map(worker))
+  return found
+}
+
 export async function dialMany(host: string, port: number, count: number): Promise<number[]> {
   const ids: number[] = []
   const worker = async () => {

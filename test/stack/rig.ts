@@ -176,13 +176,24 @@ export class Rig {
       flows: x.tg_flows_used(),
       sendBytes: x.tg_send_used(),
       receiveBytes: x.tg_receive_held(),
+      fragmentBytes: x.tg_fragments_held(),
+      outOfOrderBytes: x.tg_out_of_order_held(),
       endpoints: x.tg_endpoints_used(),
       slots: this.stack.abi.slots - x.tg_prepare(),
     }
   }
 }
 
-const NOTHING = { pcbs: 0, flows: 0, sendBytes: 0, receiveBytes: 0, endpoints: 0, slots: 0 }
+const NOTHING = {
+  pcbs: 0,
+  flows: 0,
+  sendBytes: 0,
+  receiveBytes: 0,
+  fragmentBytes: 0,
+  outOfOrderBytes: 0,
+  endpoints: 0,
+  slots: 0,
+}
 
 /** The client's half of a connection: it only keeps the numbers. */
 export class Client {

@@ -38,8 +38,7 @@
 #define LWIP_ICMP 1
 #define LWIP_ICMP6 1
 
-/* The raw callbacks see transport packets after reassembly (fragments.c). */
-#define LWIP_RAW 1
+#define LWIP_RAW 0
 #define LWIP_UDP 1
 #define LWIP_TCP 1
 
@@ -69,7 +68,10 @@
 #define TCP_SNDQUEUELOWAT 30000
 #define LWIP_TCP_SACK_OUT 1
 #define TCP_QUEUE_OOSEQ 1
+/* One flow's bound; with many flows out of order it is less (out_of_order.c). */
 #define TCP_OOSEQ_MAX_BYTES (256 * 1024)
+unsigned int tg_out_of_order_limit(void);
+#define TCP_OOSEQ_BYTES_LIMIT(pcb) tg_out_of_order_limit()
 #define TCP_OOSEQ_MAX_PBUFS 1024
 /* Fast timer 40 ms: delayed ACKs are never later (RFC 1122 allows 500). Slow timer 80 ms: the grain of retransmission. */
 #define TCP_TMR_INTERVAL 40
@@ -81,22 +83,17 @@
 #define LWIP_TCP_PCB_NUM_EXT_ARGS 1
 #define TCP_LISTEN_BACKLOG 0
 
-/* Reassembly: a 65,507-byte datagram at MTU 576 has 119 fragments. */
-#define IP_REASSEMBLY 1
-#define IP_REASS_MAXAGE 15
-#define IP_REASS_MAX_PBUFS 1024
-#define MEMP_NUM_REASSDATA 64
-#define IP_REASS_FREE_OLDEST 1
-#define LWIP_IPV6_REASS 1
-#define IPV6_REASS_MAXAGE 15
+/* Ours is stricter (fragments.c). */
+#define IP_REASSEMBLY 0
+#define LWIP_IPV6_REASS 0
 #define IP_FRAG 1
 #define LWIP_IPV6_FRAG 1
 
 /* The guard verifies what the kernel has not vouched for (guard.c); what goes out is decided per packet (egress.c). */
 #define CHECKSUM_CHECK_TCP 0
 #define CHECKSUM_CHECK_UDP 0
-#define CHECKSUM_CHECK_ICMP 1
-#define CHECKSUM_CHECK_ICMP6 1
+#define CHECKSUM_CHECK_ICMP 0
+#define CHECKSUM_CHECK_ICMP6 0
 #define LWIP_CHECKSUM_CTRL_PER_NETIF 1
 unsigned short tg_checksum(const void *data, int length);
 #define LWIP_CHKSUM tg_checksum

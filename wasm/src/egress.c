@@ -11,24 +11,15 @@
 #include "lwip/ip6.h"
 #include "lwip/udp.h"
 
-#define VNET_NEEDS_CSUM 1
-#define VNET_GSO_TCPV4 1
-#define VNET_GSO_TCPV6 4
-#define VNET_GSO_UDP_L4 5
 /* A chain of more pieces is copied into one. */
 #define MAX_PIECES 64
-
-struct vnet {
-  u8_t flags, gso_type;
-  u16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
-};
 
 struct tg_message tg_egress_packets[TG_EGRESS_PACKETS];
 struct tg_iovec tg_egress_iovecs[TG_EGRESS_IOVECS];
 struct tg_egress tg_egress;
 /* What stands before a packet, and its own header when it is no pbuf's. */
 static struct head {
-  struct vnet vnet;
+  struct tg_vnet vnet;
   u8_t packet[IP6_HLEN + UDP_HLEN];
 } heads[TG_EGRESS_PACKETS] __attribute__((aligned(4)));
 
@@ -88,7 +79,7 @@ static u32_t segment_bytes(const u8_t *packet, const struct tcp_hdr *tcp, u32_t 
 }
 
 /* A TCP segment of lwIP's: the kernel sums it, and cuts it when it is larger than the client's MSS. */
-static void offload(struct vnet *vnet, struct pbuf *p, u32_t family)
+static void offload(struct tg_vnet *vnet, struct pbuf *p, u32_t family)
 {
   u8_t *packet = p->payload;
   u32_t header = family == 6 ? IP6_HLEN : IP_HLEN;
@@ -96,7 +87,7 @@ static void offload(struct vnet *vnet, struct pbuf *p, u32_t family)
   if (fragment || (family == 4 && IPH_HL_BYTES((struct ip_hdr *)packet) != IP_HLEN)) return;
   struct tcp_hdr *tcp = (struct tcp_hdr *)(packet + header);
   u32_t address_bytes = family == 6 ? 32 : 8;
-  vnet->flags = VNET_NEEDS_CSUM;
+  vnet->flags = TG_VNET_NEEDS_CSUM;
   vnet->csum_start = (u16_t)header;
   vnet->csum_offset = 16;
   tcp->chksum = tg_pseudo_sum(packet + header - address_bytes, address_bytes, IP_PROTO_TCP, p->tot_len - header);
@@ -104,7 +95,7 @@ static void offload(struct vnet *vnet, struct pbuf *p, u32_t family)
   if (p->tot_len == vnet->hdr_len) return;
   u32_t mss = segment_bytes(packet, tcp, family);
   if ((u32_t)p->tot_len - vnet->hdr_len <= mss) return;
-  vnet->gso_type = family == 6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4;
+  vnet->gso_type = family == 6 ? TG_VNET_GSO_TCPV6 : TG_VNET_GSO_TCPV4;
   vnet->gso_size = (u16_t)mss;
 }
 
@@ -127,7 +118,7 @@ u8_t *tg_egress_new(u32_t header, const u8_t *payload, u32_t length)
   struct head *head = &heads[tg_egress.packets];
   struct tg_message *row = &tg_egress_packets[tg_egress.packets++];
   *row = (struct tg_message){tg_egress.iovecs, 1, NULL};
-  head->vnet = (struct vnet){0};
+  head->vnet = (struct tg_vnet){0};
   if (tg_config.vnet) add_iovec(head, TG_VNET_BYTES + header);
   else add_iovec(head->packet, header);
   TG_COUNT(packets_out);
@@ -155,13 +146,13 @@ u8_t *tg_egress_head(u32_t row)
 /* The kernel sums the packet from `start` on, where a pseudo-header's sum stands at `start + offset` already. */
 void tg_egress_partial(u32_t row, u32_t start, u32_t offset)
 {
-  heads[row].vnet = (struct vnet){.flags = VNET_NEEDS_CSUM, .csum_start = (u16_t)start, .csum_offset = (u16_t)offset};
+  heads[row].vnet = (struct tg_vnet){.flags = TG_VNET_NEEDS_CSUM, .csum_start = (u16_t)start, .csum_offset = (u16_t)offset};
 }
 
 /* The packet carries datagrams of `segment` bytes each behind `header` bytes. */
 void tg_egress_segments(u32_t row, u32_t header, u32_t segment)
 {
-  heads[row].vnet.gso_type = VNET_GSO_UDP_L4;
+  heads[row].vnet.gso_type = TG_VNET_GSO_UDP_L4;
   heads[row].vnet.gso_size = (u16_t)segment;
   heads[row].vnet.hdr_len = (u16_t)header;
 }
@@ -182,8 +173,8 @@ static err_t egress(struct pbuf *p, u32_t family)
     struct tcp_hdr *tcp = (struct tcp_hdr *)(packet + header);
     if (TCPH_FLAGS(tcp) & TCP_SYN) clamp_mss(tcp, header);
   }
-  struct vnet *vnet = &heads[tg_egress.packets].vnet;
-  *vnet = (struct vnet){0};
+  struct tg_vnet *vnet = &heads[tg_egress.packets].vnet;
+  *vnet = (struct tg_vnet){0};
   if (tg_config.vnet && is_tcp) offload(vnet, p, family);
   if (pieces > MAX_PIECES) {
     p = pbuf_clone(PBUF_RAW, PBUF_RAM, p);

@@ -1,79 +1,98 @@
-/*
- * Fragments take lwIP's own road (ip4_input, ip6_input), because its reassembly is there; the raw callbacks meet the
- * whole packet behind it and lead it back to ours. lwIP accepts a packet that is addressed to its interface, so the
- * interface is given the packet's destination first.
- */
+/* A fragment: do its numbers fit? And the whole, back to the guard. What waits for others is in reassembly.c. */
 #include "tungate.h"
 
 #include "lwip/icmp6.h"
 #include "lwip/ip.h"
 #include "lwip/ip4.h"
 #include "lwip/ip6.h"
-#include "lwip/raw.h"
 
-int tg_fragment_seen; /* reassembly timers must run (stack.c) */
-
-static u8_t reassembled(void *arg, struct raw_pcb *pcb, struct pbuf *p, const ip_addr_t *from)
+static int refused(struct pbuf *p)
 {
-  (void)pcb;
-  (void)from;
-  int tcp = arg != NULL;
-  pbuf_remove_header(p, ip_current_header_tot_len());
-  /* In one piece: headers are then readable, and the slots of the fragments are free again. */
-  struct pbuf *whole = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
+  TG_COUNT(drop_fragment);
   pbuf_free(p);
-  if (whole == NULL) TG_COUNT(drop_memory);
-  else if (tcp) tg_tcp_packet(whole, 0);
-  else tg_udp_packet(whole, 0, 0);
-  return 1;
+  return 0;
 }
 
-/* RFC 6980: neighbour and router messages are never fragmented; of ICMPv6 only an echo request goes on to lwIP. */
-static u8_t reassembled_icmp6(void *arg, struct raw_pcb *pcb, struct pbuf *p, const ip_addr_t *from)
+/* RFC 1858, RFC 3128, RFC 7112: the first fragment has the transport's header, and nothing is laid over it later. */
+static int is_tiny(u32_t protocol, const struct tg_fragment *fragment)
 {
-  (void)arg;
-  (void)pcb;
-  (void)from;
-  u8_t type = pbuf_get_at(p, ip_current_header_tot_len());
-  if (tg_config.echo && type == ICMP6_TYPE_EREQ) return 0;
-  TG_COUNT(drop_icmp);
+  if (protocol == IP_PROTO_TCP && fragment->start > 0 && fragment->start < TCP_HLEN) return 1;
+  u32_t least = protocol == IP_PROTO_TCP ? TCP_HLEN : 8;
+  return fragment->start == 0 && fragment->end < least;
+}
+
+/* A fragment whose IP header, of `header_bytes`, is good. Eats p. */
+void tg_fragment4(struct pbuf *p, u32_t header_bytes)
+{
+  const struct ip_hdr *header = p->payload;
+  struct tg_fragment new = {.bytes = (const u8_t *)header + header_bytes,
+                            .start = IPH_OFFSET_BYTES(header),
+                            .more = (IPH_OFFSET(header) & PP_HTONS(IP_MF)) != 0,
+                            .head = p->payload,
+                            .head_bytes = header_bytes};
+  u32_t length = p->tot_len - header_bytes;
+  new.end = new.start + length;
+  u32_t protocol = IPH_PROTO(header);
+  if (length == 0 || (new.more && length % 8 != 0) || IP_HLEN + new.end > 65535 || is_tiny(protocol, &new)) {
+    refused(p);
+    return;
+  }
+  struct tg_fragment_names names = {.family = 4, .protocol = protocol, .id = IPH_ID(header)};
+  memcpy(names.client, &header->src, 4);
+  memcpy(names.dest, &header->dest, 4);
+  struct tg_reassembly *datagram = tg_reassemble(&names, &new);
   pbuf_free(p);
-  return 1;
+  if (datagram == NULL) return;
+  p = tg_reassembled(datagram, IP_HLEN, NULL);
+  if (p == NULL) return;
+  struct ip_hdr *ip = p->payload;
+  memset(ip, 0, IP_HLEN); /* what options said was said of fragments */
+  IPH_VHL_SET(ip, 4, IP_HLEN / 4);
+  IPH_LEN_SET(ip, lwip_htons(p->tot_len));
+  IPH_TTL_SET(ip, 64);
+  IPH_PROTO_SET(ip, (u8_t)protocol);
+  memcpy(&ip->src, names.client, 4);
+  memcpy(&ip->dest, names.dest, 4);
+  IPH_CHKSUM_SET(ip, (u16_t)~tg_checksum(ip, IP_HLEN));
+  tg_guard(p, 0, 0);
 }
 
-void tg_fragments_init(void)
+/* A packet whose fragment header stands at chain->at. Eats p. */
+void tg_fragment6(struct pbuf *p, const struct tg_chain *chain)
 {
-  static int tcp = 1;
-  raw_recv(raw_new_ip_type(IPADDR_TYPE_ANY, IP_PROTO_TCP), reassembled, &tcp);
-  raw_recv(raw_new_ip_type(IPADDR_TYPE_ANY, IP_PROTO_UDP), reassembled, NULL);
-  raw_recv(raw_new_ip_type(IPADDR_TYPE_ANY, IP6_NEXTH_ICMP6), reassembled_icmp6, NULL);
-}
-
-/* lwIP keeps fragments for seconds: they must not keep the tun's slots. */
-static struct pbuf *out_of_slot(struct pbuf *p)
-{
-  struct pbuf *copy = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
+  const u8_t *packet = p->payload, *at = packet + chain->at;
+  u32_t total = p->tot_len, length = total - chain->at - IP6_FRAG_HLEN;
+  u32_t field = (u32_t)at[2] << 8 | at[3];
+  struct tg_fragment new = {.bytes = at + IP6_FRAG_HLEN, .start = field & IP6_FRAG_OFFSET_MASK,
+                            .more = field & IP6_FRAG_MORE_FLAG, .next = at[0], .head = packet,
+                            .head_bytes = chain->at + IP6_FRAG_HLEN};
+  new.end = new.start + length;
+  if (new.more && length % 8 != 0) {
+    tg_parameter_problem(packet, total, chain, ICMP6_PP_FIELD, 4); /* the payload length */
+    refused(p);
+    return;
+  }
+  if (chain->at - IP6_HLEN + new.end > 65535) {
+    tg_parameter_problem(packet, total, chain, ICMP6_PP_FIELD, chain->at + 2); /* the fragment offset */
+    refused(p);
+    return;
+  }
+  if (length == 0 || is_tiny(at[0], &new)) {
+    refused(p);
+    return;
+  }
+  const struct ip6_hdr *header = p->payload;
+  struct tg_fragment_names names = {.family = 6};
+  memcpy(&names.id, at + 4, 4);
+  memcpy(names.client, &header->src, 16);
+  memcpy(names.dest, &header->dest, 16);
+  struct tg_reassembly *datagram = tg_reassemble(&names, &new);
   pbuf_free(p);
-  if (copy == NULL) TG_COUNT(drop_memory);
-  tg_fragment_seen = 1;
-  return copy;
-}
-
-/* An echo reply is as long as its request and may have to be fragmented; all else that lwIP answers here is short. */
-void tg_fragment4(struct pbuf *p)
-{
-  if ((p = out_of_slot(p)) == NULL) return;
-  tg_netif.ip_addr.u_addr.ip4.addr = ((const struct ip_hdr *)p->payload)->dest.addr;
-  if (IPH_PROTO((const struct ip_hdr *)p->payload) == IP_PROTO_ICMP) tg_mtu_device();
-  ip4_input(p, &tg_netif);
-  tg_mtu_super();
-}
-
-void tg_fragment6(struct pbuf *p, u32_t protocol)
-{
-  if ((p = out_of_slot(p)) == NULL) return;
-  memcpy(tg_netif.ip6_addr[0].u_addr.ip6.addr, &((const struct ip6_hdr *)p->payload)->dest, 16);
-  if (protocol == IP6_NEXTH_ICMP6) tg_mtu_device();
-  ip6_input(p, &tg_netif);
-  tg_mtu_super();
+  if (datagram == NULL) return;
+  u8_t next;
+  p = tg_reassembled(datagram, 0, &next);
+  if (p == NULL) return;
+  tg_ip_addr(&ip_data.current_iphdr_src, names.client, 6);
+  tg_ip_addr(&ip_data.current_iphdr_dest, names.dest, 6);
+  tg_guard6_whole(p, next);
 }

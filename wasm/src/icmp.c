@@ -6,10 +6,33 @@
 
 #include "lwip/icmp.h"
 #include "lwip/icmp6.h"
+#include "lwip/inet_chksum.h"
 #include "lwip/ip.h"
 #include "lwip/ip4.h"
 #include "lwip/ip6.h"
 #include "lwip/udp.h"
+
+/* RFC 8200 5: what every link carries, and RFC 4443 2.4 (c): what an error may have. */
+#define MIN_MTU6 1280
+
+static int allowed(struct tg_rate *rate)
+{
+  if (tg_rate_allows(rate, TG_ICMP_PER_SECOND)) return 1;
+  TG_COUNT(icmp_limited);
+  return 0;
+}
+
+static int error_allowed(void)
+{
+  static struct tg_rate errors;
+  return allowed(&errors);
+}
+
+int tg_echo_allowed(void)
+{
+  static struct tg_rate replies;
+  return allowed(&replies);
+}
 
 /* tg_answer → code; RFC 792, RFC 1812 5.2.7.1; RFC 4443 3.1. */
 static u8_t code_of(u32_t family, u32_t answer)
@@ -79,6 +102,7 @@ static void unreachable6(struct pbuf *p, const struct tg_quote *quote, u8_t code
 
 void tg_unreachable(const struct tg_quote *quote, u32_t answer)
 {
+  if (!error_allowed()) return;
   struct pbuf *p = pbuf_alloc(PBUF_RAW, IP6_HLEN + TCP_HLEN, PBUF_RAM);
   if (p == NULL) {
     TG_COUNT(drop_memory);
@@ -91,4 +115,47 @@ void tg_unreachable(const struct tg_quote *quote, u32_t answer)
   tg_mtu_super();
   pbuf_free(p);
   TG_COUNT(icmp_out);
+}
+
+void tg_error4(u32_t type, u32_t code, const u8_t *packet, u32_t length)
+{
+  if (!error_allowed()) return;
+  ip4_addr_t client, dest;
+  const struct ip_hdr *about = (const struct ip_hdr *)packet;
+  ip4_addr_copy(client, about->src);
+  ip4_addr_copy(dest, about->dest);
+  struct pbuf *p = pbuf_alloc(PBUF_IP, (u16_t)(8 + length), PBUF_RAM);
+  if (p == NULL) {
+    TG_COUNT(drop_memory);
+    return;
+  }
+  struct icmp_echo_hdr *header = p->payload;
+  memset(header, 0, sizeof *header);
+  ICMPH_TYPE_SET(header, (u8_t)type);
+  ICMPH_CODE_SET(header, (u8_t)code);
+  memcpy(header + 1, packet, length);
+  header->chksum = inet_chksum(header, p->len);
+  if (ip4_output_if(p, &dest, &client, 64, 0, IP_PROTO_ICMP, &tg_netif) == ERR_OK) TG_COUNT(icmp_out);
+  pbuf_free(p);
+}
+
+void tg_error6(u32_t type, u32_t code, u32_t word, const u8_t *packet, u32_t length)
+{
+  if (!error_allowed()) return;
+  ip6_addr_t client, dest;
+  const struct ip6_hdr *about = (const struct ip6_hdr *)packet;
+  ip6_addr_copy_from_packed(client, about->src);
+  ip6_addr_copy_from_packed(dest, about->dest);
+  u32_t quoted = LWIP_MIN(length, MIN_MTU6 - IP6_HLEN - 8);
+  struct pbuf *p = pbuf_alloc(PBUF_IP, (u16_t)(8 + quoted), PBUF_RAM);
+  if (p == NULL) {
+    TG_COUNT(drop_memory);
+    return;
+  }
+  struct icmp6_hdr *header = p->payload;
+  *header = (struct icmp6_hdr){.type = (u8_t)type, .code = (u8_t)code, .data = lwip_htonl(word)};
+  memcpy(header + 1, packet, quoted);
+  header->chksum = ip6_chksum_pseudo(p, IP6_NEXTH_ICMP6, p->tot_len, &dest, &client);
+  if (ip6_output_if(p, &dest, &client, 64, 0, IP6_NEXTH_ICMP6, &tg_netif) == ERR_OK) TG_COUNT(icmp_out);
+  pbuf_free(p);
 }

@@ -74,7 +74,7 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
   if (pcb != NULL) {
     pcb->next = NULL;
     tg_pcb_wake(flow);
-    data = p->tot_len - TCPH_HDRLEN_BYTES((struct tcp_hdr *)p->payload);
+    data = p->tot_len - (((const u8_t *)p->payload)[12] >> 4 << 2);
     owed = data > 0 ? pcb->flags & TF_ACK_DELAY : 0;
     if (!(pcb->flags & TF_ACK_DELAY)) flow->ack_bytes = 0;
     if (owed) tcp_clear_flags(pcb, TF_ACK_DELAY);

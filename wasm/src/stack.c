@@ -2,8 +2,6 @@
 #include "tungate.h"
 
 #include "lwip/init.h"
-#include "lwip/ip4_frag.h"
-#include "lwip/ip6_frag.h"
 
 struct netif tg_netif;
 struct tg_config tg_config;
@@ -84,7 +82,6 @@ void tg_init(u32_t mtu, u32_t vnet, u32_t uso, u32_t echo, u32_t max_flows, u32_
   NETIF_SET_CHECKSUM_CTRL(&tg_netif, sums);
   tg_mtu_super();
   tg_slots_init();
-  tg_fragments_init();
   tg_tcp_init();
   tg_udp_init();
 }
@@ -99,7 +96,7 @@ void tg_mtu_super(void)
   tg_netif.mtu = (u16_t)(tg_config.vnet ? 65535 : tg_config.mtu);
 }
 
-static u64_t fast_due, second_due;
+static u64_t fast_due;
 
 /* Runs the timers that are due. Returns 0 when nothing needs them any more, so that an idle host sleeps. */
 TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
@@ -110,19 +107,8 @@ TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
     tg_pcbs_timers();
     tg_send_tick();
   }
-  static int reassembling;
-  if (tg_now_ms >= second_due) {
-    second_due = tg_now_ms + 1000;
-    ip_reass_tmr();
-    ip6_reass_tmr();
-    reassembling = reassembling > 0 ? reassembling - 1 : 0;
-  }
-  extern int tg_fragment_seen;
-  if (tg_fragment_seen) {
-    tg_fragment_seen = 0;
-    reassembling = IP_REASS_MAXAGE + 2;
-  }
-  return tg_pcbs_busy() || reassembling > 0;
+  tg_fragments_tick();
+  return tg_pcbs_busy() || tg_fragments_busy();
 }
 
 TG_EXPORT(tg_set_now) void tg_set_now(double now_ms)

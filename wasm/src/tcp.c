@@ -186,21 +186,62 @@ static void syn(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *head
   tg_event(flow, TG_EV_SYN);
 }
 
-/* A finished flow of the same names in TIME_WAIT gives way to a newer SYN (RFC 1122 4.2.2.13). */
-static int time_wait_gives_way(struct tg_flow *flow, const struct tcp_hdr *header)
+/*
+ * A finished flow of the same names gives way to a SYN: one that is over, and waits for the host to see it; one in
+ * TIME_WAIT to a newer SYN (RFC 1122 4.2.2.13).
+ */
+static int gives_way(struct tg_flow *flow, const struct tcp_hdr *header)
 {
   struct tcp_pcb *pcb = flow->pcb;
-  if (pcb == NULL || pcb->state != TIME_WAIT) return 0;
-  if (!TCP_SEQ_GT(lwip_ntohl(header->seqno), pcb->rcv_nxt)) return 0;
+  if (flow->state != TG_GONE || (pcb != NULL && pcb->state != TIME_WAIT)) return 0;
+  if (pcb != NULL && !TCP_SEQ_GEQ(lwip_ntohl(header->seqno), pcb->rcv_nxt)) return 0;
   tg_flow_unlink(flow);
-  tcp_abort(pcb);
+  if (pcb != NULL) tcp_abort(pcb);
+  return 1;
+}
+
+/* A segment in order that acknowledges nothing, or what is in flight: nearly all are. */
+static int is_expected(const struct tcp_pcb *pcb, u32_t flags, u32_t ahead, u32_t data, u32_t acknowledged)
+{
+  return ahead == 0 && (flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK && data + (flags & TCP_FIN) < pcb->rcv_wnd &&
+         acknowledged - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
+}
+
+/*
+ * Whether lwIP may have `*p` now, of a flow with a PCB. Else it is freed, counted and answered. What lwIP may keep is
+ * copied out of the tun's slot.
+ */
+static int admit(struct tg_flow *flow, struct pbuf **p, struct tcp_hdr *header, u32_t flags, u32_t header_bytes)
+{
+  const struct tcp_pcb *pcb = flow->pcb;
+  u32_t ahead = lwip_ntohl(header->seqno) - pcb->rcv_nxt;
+  u32_t data = (*p)->tot_len - header_bytes;
+  if (!is_expected(pcb, flags, ahead, data, lwip_ntohl(header->ackno))) {
+    if (!tg_tcp_acceptable(flow, *p, header)) {
+      pbuf_free(*p);
+      return 0;
+    }
+    data = (*p)->tot_len - header_bytes;
+  }
+  if (data == 0) return 1;
+  if (tg_receive_over_budget(flow)) { /* as if lost: the client sends it again, acknowledged bytes are kept */
+    TG_COUNT(drop_receive_budget);
+    pbuf_free(*p);
+    return 0;
+  }
+  if ((s32_t)ahead > 0 && (*p = tg_out_of_order(*p)) == NULL) {
+    tg_pcb_wake(flow);
+    tcp_send_empty_ack(flow->pcb); /* what is missing is known to the client, as if it had been kept */
+    return 0;
+  }
   return 1;
 }
 
 void tg_tcp_packet(struct pbuf *p, int vouched)
 {
   struct tcp_hdr *header = p->payload;
-  if (p->len < TCP_HLEN || TCPH_HDRLEN_BYTES(header) < TCP_HLEN || TCPH_HDRLEN_BYTES(header) > p->len) {
+  u32_t header_bytes = p->len < TCP_HLEN ? 0 : ((const u8_t *)header)[12] >> 4 << 2;
+  if (header_bytes < TCP_HLEN || header_bytes > p->len) {
     TG_COUNT(drop_malformed);
     pbuf_free(p);
     return;
@@ -217,11 +258,17 @@ void tg_tcp_packet(struct pbuf *p, int vouched)
   struct tg_quote names = {.family = IP_IS_V6(ip_current_src_addr()) ? 6 : 4, .client = client, .dest = dest,
                            .client_port = lwip_ntohs(header->src), .dest_port = lwip_ntohs(header->dest)};
   struct tg_flow *flow = tg_flow_find(client, names.client_port, dest, names.dest_port, names.family);
-  u8_t flags = TCPH_FLAGS(header);
+  u32_t flags = ((const u8_t *)header)[13] & TCP_FLAGS;
   int is_syn = (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 
-  if (is_syn && flow != NULL && time_wait_gives_way(flow, header)) flow = NULL;
-  if (is_syn && (flow == NULL || flow->state == TG_HELD)) {
+  if (is_syn && flow != NULL && gives_way(flow, header)) flow = NULL;
+  int opens = is_syn && (flow == NULL || flow->state == TG_HELD);
+  if (header_bytes > TCP_HLEN && !tg_tcp_options((u8_t *)(header + 1), header_bytes - TCP_HLEN, !opens)) {
+    TG_COUNT(drop_malformed);
+    pbuf_free(p);
+    return;
+  }
+  if (opens) {
     syn(flow, p, header, &names);
     pbuf_free(p);
     return;
@@ -231,22 +278,7 @@ void tg_tcp_packet(struct pbuf *p, int vouched)
     pbuf_free(p);
     return;
   }
-  if (flow != NULL && flow->pcb != NULL && p->tot_len > TCPH_HDRLEN_BYTES(header)) {
-    if (tg_receive_over_budget(flow)) { /* as if lost: the client sends it again, acknowledged bytes are kept */
-      TG_COUNT(drop_receive_budget);
-      pbuf_free(p);
-      return;
-    }
-    if (lwip_ntohl(header->seqno) != flow->pcb->rcv_nxt) { /* lwIP may keep it: not in a slot of the tun */
-      struct pbuf *copy = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
-      pbuf_free(p);
-      if (copy == NULL) {
-        TG_COUNT(drop_memory);
-        return;
-      }
-      p = copy;
-    }
-  }
+  if (flow != NULL && flow->pcb != NULL && !admit(flow, &p, header, flags, header_bytes)) return;
   tg_pcb_input(flow, p);
   if (flow != NULL && flow->pcb != NULL && flow->pcb->state == TIME_WAIT) gone(flow, TG_ERR_NONE);
 }

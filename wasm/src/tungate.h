@@ -2,10 +2,12 @@
  * The glue around lwIP, in the order in which a packet meets it:
  *
  *   slots.c     where the host lets packets land        guard.c     is it a packet? for whom?
- *   fragments.c reassembly, then back to the same path  tcp.c       SYN held, flow found, lwIP fed
+ *   extension.c what stands before IPv6's transport     fragments.c to the whole (reassembly.c), and back to the guard
+ *   tcp.c       SYN held, flow found, lwIP fed          tcp_check.c segments that lwIP would believe too easily
+ *   out_of_order.c segments that come before their time
  *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes, in chunks (chunks.c)
  *   pcbs.c      lwIP's control blocks, in O(1)          isn.c       sequences that nobody guesses
- *   icmp.c      truthful errors
+ *   icmp.c      truthful errors                         rate.c      how many of them, and of other answers
  *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client
  *   egress.c    packets to be written, as iovecs        events.c    what the host must look at
  *
@@ -40,6 +42,7 @@
 #define TG_LARGE_BYTES 65536
 #define TG_RX_BUDGET (64u << 20) /* bytes from clients waiting for upstreams, all flows */
 #define TG_RX_FLOW_FLOOR (64u << 10)
+#define TG_OUT_OF_ORDER_BUDGET (32u << 20) /* memory of segments that wait for those before them, all flows */
 #define TG_IOVECS 64 /* scratch for one read or write of a flow */
 #define TG_VNET_BYTES 12
 #define TG_HEADER_ROOM 32 /* in front of a datagram, for the upstream's own header */
@@ -47,6 +50,18 @@
 
 struct tg_iovec {
   u32_t offset, length;
+};
+
+/* virtio_net_hdr_v1 (linux/virtio_net.h): the checksum is to be completed, or known to be good; how to cut. */
+#define TG_VNET_NEEDS_CSUM 1
+#define TG_VNET_DATA_VALID 2
+#define TG_VNET_GSO_TCPV4 1
+#define TG_VNET_GSO_TCPV6 4
+#define TG_VNET_GSO_UDP_L4 5
+#define TG_VNET_GSO_ECN 0x80
+struct tg_vnet {
+  u8_t flags, gso_type;
+  u16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
 };
 
 /* ---- flows ---- */
@@ -97,6 +112,7 @@ struct tg_flow {
   struct tg_flow *list_prev, *list_next; /* pcbs.c */
   u64_t parked_ms;
   u32_t ack_bytes; /* received since the last acknowledgement */
+  u64_t challenged_ms; /* tcp_check.c; 0: never */
 };
 
 extern struct tg_flow tg_flows[TG_MAX_FLOWS];
@@ -128,6 +144,13 @@ struct tg_rest {
 };
 int tg_rests(struct tg_rest *rest, double counter, int is_free);
 
+/* ---- tcp_check.c ---- */
+int tg_tcp_options(u8_t *at, u32_t bytes, int synchronized);
+int tg_tcp_acceptable(struct tg_flow *flow, struct pbuf *p, struct tcp_hdr *header);
+
+/* ---- out_of_order.c ---- */
+struct pbuf *tg_out_of_order(struct pbuf *p);
+
 /* ---- events.c ---- */
 void tg_event(struct tg_flow *flow, u32_t bits);
 
@@ -141,11 +164,21 @@ extern u64_t tg_now_ms;
 void tg_mtu_device(void);
 void tg_mtu_super(void);
 
+/* ---- rate.c ---- */
+#define TG_ICMP_PER_SECOND 1000 /* errors; as many echo replies; in a burst too */
+struct tg_rate {
+  u64_t since_ms;
+  u32_t left;
+};
+/* 1 when one more is within `per_second`, of which a burst may have as many at once. */
+int tg_rate_allows(struct tg_rate *rate, u32_t per_second);
+
 /* ---- counters: doubles, so that the host reads them as numbers ---- */
 #define TG_COUNTERS(X)                                                                                                 \
   X(packets_in) X(bytes_in) X(packets_out) X(bytes_out) X(drop_malformed) X(drop_checksum) X(drop_address)             \
-  X(drop_protocol) X(drop_icmp) X(drop_memory) X(drop_egress) X(drop_flow_limit) X(drop_receive_budget)                \
-  X(syn_retransmitted) X(tcp_opened) X(udp_in) X(udp_out) X(udp_family) X(icmp_out)
+  X(drop_option) X(drop_protocol) X(drop_icmp) X(drop_vnet) X(drop_fragment) X(drop_memory) X(drop_egress) \
+  X(drop_flow_limit) X(drop_sequence) X(drop_receive_budget) X(drop_out_of_order) X(challenge_acks) X(icmp_limited) X(syn_retransmitted) X(tcp_opened) X(udp_in) X(udp_out) X(udp_family)           \
+  X(icmp_out)
 struct tg_counters {
 #define X(name) double name;
   TG_COUNTERS(X)
@@ -158,14 +191,43 @@ extern struct tg_counters tg_counters;
 void tg_slots_init(void);
 u32_t tg_slots_unneeded(struct tg_iovec *into);
 void tg_guard(struct pbuf *p, int vouched, u32_t segment);
+/* What an IPv6 packet carries, put together; ip_data has its addresses. Eats p. */
+void tg_guard6_whole(struct pbuf *p, u32_t next);
+/* ---- extension.c ---- */
+struct tg_chain {
+  u32_t next, at;  /* a header, and where it begins */
+  u32_t field;     /* where `next` was read */
+  int complain;    /* the packet is as it came: where a mistake stands in it can be said */
+};
+int tg_extensions(const u8_t *bytes, u32_t total, struct tg_chain *chain);
+void tg_parameter_problem(const u8_t *bytes, u32_t total, const struct tg_chain *chain, u32_t code, u32_t at);
+
+/* ---- fragments.c, reassembly.c ---- */
+struct tg_fragment_names { /* no padding: compared as bytes */
+  u8_t client[16], dest[16];
+  u32_t family, protocol, id;
+};
+struct tg_fragment {
+  const u8_t *bytes; /* those from `start` to `end` of the whole */
+  u32_t start, end;
+  int more;
+  u8_t next;
+  const u8_t *head;
+  u32_t head_bytes;
+};
+void tg_fragment4(struct pbuf *p, u32_t header_bytes);
+void tg_fragment6(struct pbuf *p, const struct tg_chain *chain);
+struct tg_reassembly;
+struct tg_reassembly *tg_reassemble(const struct tg_fragment_names *names, const struct tg_fragment *fragment);
+struct pbuf *tg_reassembled(struct tg_reassembly *datagram, u32_t room, u8_t *next);
+void tg_fragments_tick(void);
+int tg_fragments_busy(void);
+
 /* p->payload at the transport header, ip_data filled. Each eats p. */
 void tg_tcp_packet(struct pbuf *p, int vouched);
 void tg_udp_packet(struct pbuf *p, int vouched, u32_t segment);
 int tg_datagrams_almost_full(void);
 u32_t tg_landing_unneeded(struct tg_iovec *into);
-void tg_fragment4(struct pbuf *p);
-void tg_fragment6(struct pbuf *p, u32_t protocol);
-void tg_fragments_init(void);
 void tg_tcp_init(void);
 void tg_udp_init(void);
 void tg_udp_release(void);
@@ -201,6 +263,11 @@ struct tg_quote {
   u32_t sequence; /* TCP */
 };
 void tg_unreachable(const struct tg_quote *quote, u32_t answer);
+/* ICMP errors about a packet whose addresses have been found good. `word`: the 32 bits behind the checksum. */
+void tg_error4(u32_t type, u32_t code, const u8_t *packet, u32_t length);
+void tg_error6(u32_t type, u32_t code, u32_t word, const u8_t *packet, u32_t length);
+/* Another echo request may be answered; 0: it is counted. */
+int tg_echo_allowed(void);
 
 /* ---- egress.c ---- */
 err_t tg_egress4(struct netif *netif, struct pbuf *p, const ip4_addr_t *to);

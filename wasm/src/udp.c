@@ -134,16 +134,19 @@ static void queue(struct pbuf *p, u32_t skip, u32_t length, u32_t endpoint, u32_
   tg_datagram_messages[row] = (struct tg_message){at, count, NULL};
 }
 
-/* Rows for a packet, which carries datagrams of `segment` bytes, the last one perhaps shorter (0: one datagram). */
+/*
+ * Rows for a packet, which carries datagrams of `segment` bytes, the last one perhaps shorter (0: one datagram). More than
+ * the kernel makes one of (UDP_MAX_SEGMENTS) were not asked to be read apart.
+ */
 static void queue_all(struct pbuf *p, u32_t segment, u32_t endpoint, u32_t family, u32_t dest_port)
 {
   held[held_count++] = p;
-  u32_t size = segment != 0 && p->next == NULL && p->len > segment ? segment : p->tot_len, at = 0, count = 0;
+  u32_t size = segment != 0 && p->next == NULL && p->len > segment ? segment : p->tot_len, at = 0;
   do {
     queue(p, at, LWIP_MIN(size, p->tot_len - at), endpoint, family, dest_port);
     TG_COUNT(udp_in);
     at += size;
-  } while (at < p->tot_len && ++count < MAX_SEGMENTS);
+  } while (at < p->tot_len);
 }
 
 void tg_udp_packet(struct pbuf *p, int vouched, u32_t segment)
@@ -155,6 +158,10 @@ void tg_udp_packet(struct pbuf *p, int vouched, u32_t segment)
   u32_t family = IP_IS_V6(ip_current_src_addr()) ? 6 : 4;
   if (length < UDP_HLEN || length > p->tot_len || header->dest == 0) goto drop;
   if (length < p->tot_len) pbuf_realloc(p, (u16_t)length);
+  if (segment != 0 && length - UDP_HLEN > segment * MAX_SEGMENTS) {
+    reason = &tg_counters.drop_vnet;
+    goto drop;
+  }
   if (header->chksum == 0 && family == 6 && !vouched) { /* RFC 8200 8.1 */
     reason = &tg_counters.drop_checksum;
     goto drop;
