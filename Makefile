@@ -1,13 +1,14 @@
 # Each target installs what it needs first; the second time that takes a moment and says nothing.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long cost-base bench build lint clean
+.PHONY: help demo test test-long fuzz cost-base bench build lint clean
 
 help:
 	@echo 'make demo       see it work: real traffic through a tun, lwIP and a SOCKS5 proxy, all on this machine'
 	@echo 'make build      wasm/lwip.wasm, native/tungate.node, dist/'
 	@echo 'make test       formatter, linter and all tests; as root also as an unprivileged user'
 	@echo 'make test-long  the tests that take minutes'
+	@echo 'make fuzz       lwIP and its glue under sanitizers, FUZZ_SECONDS=60 for each of four targets'
 	@echo 'make cost-base  record what each operation costs in calls, instructions and heap, after a change that is meant'
 	@echo 'make bench      figures and charts against the bound and BENCH_RIVAL, into docs/BENCHMARKS.md (BENCH_FLAGS=--help tells more)'
 	@echo 'make lint       formatter and linter'
@@ -33,8 +34,12 @@ test: build lint
 	@node dist/test/run.js
 
 test-long: build
-	@setup/packages.sh test
+	@setup/packages.sh test fuzz
 	@node dist/test/run.js --long
+
+fuzz:
+	@setup/packages.sh fuzz
+	@test/fuzz/run.sh
 
 cost-base: build
 	@node dist/test/cost/renew.js

@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup/packages.sh GROUP…: makes sure that the programs of build, demo, test or bench are there. Looks for programs and
+# setup/packages.sh GROUP…: makes sure that the programs of build, demo, test, fuzz or bench are there. Looks for programs and
 # files, not for packages, so it is silent on every machine that has them. What is missing is installed as root by apt;
 # without root or apt the line to run is printed. Exit: 0 all there, 1 apt failed, 3 something is missing.
 set -eu
@@ -46,6 +46,16 @@ tests() {
   program ps procps
 }
 
+# The sanitizers' and libFuzzer's i386 parts, and the C and C++ libraries that go with them (test/fuzz/build.sh).
+fuzz() {
+  clang=${CLANG:-clang}
+  program "$clang" clang
+  [ -n "${LWIP_DIR:-}" ] || program xz xz-utils
+  program llvm-symbolizer llvm
+  echo 'int LLVMFuzzerTestOneInput(const char *at, unsigned size); int LLVMFuzzerTestOneInput(const char *at, unsigned size) { return at == 0 && size; }' |
+    "$clang" -m32 -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null || { want libclang-rt-dev; want g++-multilib; }
+}
+
 bench() {
   program iperf3 iperf3
   program ip iproute2
@@ -54,9 +64,9 @@ bench() {
 
 for group; do
   case $group in
-    build | demo | bench) $group ;;
+    build | demo | fuzz | bench) $group ;;
     test) tests ;;
-    *) echo "setup/packages.sh: '$group' is none of build, demo, test, bench" >&2; exit 2 ;;
+    *) echo "setup/packages.sh: '$group' is none of build, demo, test, fuzz, bench" >&2; exit 2 ;;
   esac
 done
 [ -n "$missing" ] || exit 0

@@ -97,7 +97,9 @@ function replyFor(error: NodeJS.ErrnoException): Reply {
  */
 function forward(from: Socket, to: Socket): void {
   to.on('drain', () => from.resume())
-  from.on('end', () => to.end())
+  if (from.readableEnded)
+    to.end() // a client may end while its destination is being dialed
+  else from.on('end', () => to.end())
   from.on('error', () => to.resetAndDestroy())
   from.on('close', () => {
     const inOrder = from.readableEnded && from.writableFinished

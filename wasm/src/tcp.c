@@ -15,6 +15,11 @@
 
 /* A client that asks for less costs more packets than it is worth: Linux's net.ipv4.tcp_min_snd_mss. */
 #define MIN_SND_MSS 48
+/*
+ * lwIP makes segments of half the largest window that it has seen, but of a whole MSS when it has seen none; when one opens
+ * then, it asserts that what is queued fits. RFC 9293 3.7.1: 536 bytes fit everybody.
+ */
+#define LEAST_WINDOW (2 * 536)
 
 static struct tcp_pcb_listen *listener;
 static u8_t flow_arg;
@@ -104,6 +109,7 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   if (flow == NULL || err != ERR_OK) return ERR_VAL;
   flow->state = TG_OPEN;
   pcb->mss = LWIP_MAX(pcb->mss, MIN_SND_MSS);
+  pcb->snd_wnd_max = LWIP_MAX(pcb->snd_wnd_max, LEAST_WINDOW);
   flow->peer_mss = pcb->mss;
   if (tg_config.vnet) pcb->mss = (u16_t)(TCP_MSS / pcb->mss * pcb->mss);
   TG_COUNT(tcp_opened);
@@ -223,8 +229,8 @@ static int admit(struct tg_flow *flow, struct pbuf **p, struct tcp_hdr *header, 
     }
     data = (*p)->tot_len - header_bytes;
   }
-  if (data == 0) return 1;
-  if (tg_receive_over_budget(flow)) { /* as if lost: the client sends it again, acknowledged bytes are kept */
+  if (data == 0 && !(flags & TCP_FIN)) return 1;
+  if (data > 0 && tg_receive_over_budget(flow)) { /* as if lost: the client sends it again, acknowledged bytes are kept */
     TG_COUNT(drop_receive_budget);
     pbuf_free(*p);
     return 0;
