@@ -4,7 +4,7 @@
  */
 import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
 import type { Io } from '../io/addon.ts'
-import type { Poller, Watcher } from '../io/poller.ts'
+import type { Poller, Turns, Watcher } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Tun } from '../tun/tun.ts'
@@ -37,7 +37,7 @@ const BURST = 4
 /** The same complaint is logged at most so often. */
 const COMPLAINT_MS = 60_000
 
-export class DataPlane implements Watcher, TcpHost, UdpHost {
+export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly stack: Stack
   readonly dialer: Dialer
   readonly udpCounters: UdpCounters = {
@@ -60,6 +60,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
   #resumable: (TcpRelay | UdpFlow)[] = []
   #resumeScheduled = false
   #ticker: NodeJS.Timeout | undefined
+  #hurrying: NodeJS.Timeout | undefined
   readonly #sweeper: NodeJS.Timeout
   readonly #complaints = new Map<string, number>()
   #closed = false
@@ -85,11 +86,16 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
 
   // ---- the turn ----
 
+  /** A batch of events comes. */
+  beginTurn(): void {
+    if (this.#closed) return
+    this.now = performance.now()
+    this.stack.exports.tg_set_now(this.now)
+  }
+
   /** Packets wait in the tun. */
   onReady(): void {
     const { abi, exports } = this.stack
-    this.now = performance.now()
-    exports.tg_set_now(this.now)
     for (let batch = 0; batch < BATCHES_A_TURN && !this.#closed; batch++) {
       const slots = exports.tg_prepare()
       const count = this.#tun.read(abi.slotTable, slots, abi.slotBytes)
@@ -105,13 +111,13 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
     if (this.#ticker === undefined) this.#startTicking()
   }
 
-  /** Ends a batch of socket events. */
+  /** Ends a batch of events. */
   endTurn(): void {
     if (this.#closed) return
-    this.now = performance.now()
     this.#drain()
     this.flush()
     if (this.#ticker === undefined && this.#counters.tcp_flows > 0) this.#startTicking()
+    if (this.stack.words[this.stack.abi.reorderTimers / 4] !== 0) this.#startHurrying()
   }
 
   /** Looks at whatever the stack has to say: flows first, then datagrams. */
@@ -148,6 +154,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
 
   #resume(): void {
     this.#resumeScheduled = false
+    this.beginTurn()
     const resumable = this.#resumable
     this.#resumable = []
     for (const waiting of resumable) waiting.resume()
@@ -167,6 +174,18 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
 
   #startTicking(): void {
     this.#ticker = setInterval(() => this.#guarded(() => this.#tick()), this.stack.abi.tickMs)
+  }
+
+  /** Only while the stack waits for packets that may have been overtaken. */
+  #startHurrying(): void {
+    this.#hurrying ??= setTimeout(() => this.#guarded(() => this.#hurry()), this.stack.abi.hurryMs)
+  }
+
+  #hurry(): void {
+    this.#hurrying = undefined
+    this.now = performance.now()
+    this.stack.exports.tg_hurry(this.now)
+    this.endTurn()
   }
 
   #tick(): void {
@@ -358,6 +377,7 @@ export class DataPlane implements Watcher, TcpHost, UdpHost {
   close(stackUsable = true): void {
     if (this.#closed) return
     clearInterval(this.#ticker)
+    clearTimeout(this.#hurrying)
     clearInterval(this.#sweeper)
     if (stackUsable) {
       this.#abortAll()

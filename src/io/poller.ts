@@ -11,6 +11,13 @@ export interface Watcher {
   onReady(events: number): void
 }
 
+/** What is done before and after each batch of events. */
+export interface Turns {
+  /** Must not throw. */
+  beginTurn(): void
+  endTurn(): void
+}
+
 /** Events taken with one wake-up. */
 const BATCH = 256
 
@@ -21,7 +28,7 @@ export class Poller {
   /** Tokens given back in this batch: its later events must not meet a new owner. */
   #freed: number[] = []
   readonly #ready = new Int32Array(2 * BATCH)
-  readonly #onTurn: () => void
+  #turns: Turns
   readonly #onFailure: (error: unknown) => void
 
   /**
@@ -30,12 +37,13 @@ export class Poller {
    * @param onFailure an exception of a watcher or of onTurn; the rest of the batch is still delivered
    */
   constructor(memory: ArrayBuffer, onTurn: () => void, onFailure: (error: unknown) => void) {
-    this.#onTurn = onTurn
+    this.#turns = { beginTurn: () => undefined, endTurn: onTurn }
     this.#onFailure = onFailure
     this.io = new addon.Io(memory, this.#ready, count => this.#deliver(count))
   }
 
   #deliver(count: number): void {
+    this.#turns.beginTurn()
     const ready = this.#ready
     for (let at = 0; at < count; at++) {
       const watcher = this.#watchers[ready[2 * at]!]
@@ -51,10 +59,15 @@ export class Poller {
       this.#freed = []
     }
     try {
-      this.#onTurn()
+      this.#turns.endTurn()
     } catch (error) {
       this.#onFailure(error)
     }
+  }
+
+  /** From now on these turns, instead of `onTurn`: for who is made with the poller in hand. */
+  attend(turns: Turns): void {
+    this.#turns = turns
   }
 
   /** Returns the token. `edge`: each change once (sockets); otherwise as long as the state lasts. */

@@ -83,7 +83,7 @@ export class Plane implements Planes {
       module,
     )
     const onFailure = (error: unknown) => this.#onFailure(running, error)
-    const poller = new Poller(stack.memory, () => plane.endTurn(), onFailure)
+    const poller = new Poller(stack.memory, () => undefined, onFailure)
     const tun = new LinuxTun(poller.io, queue)
     const arena = {
       bytes: stack.bytes,
@@ -93,6 +93,7 @@ export class Plane implements Planes {
     }
     const dialer = new Socks5Dialer(poller, arena, options.proxy, options.upstream, options.bind, upstreamLog)
     const plane = new DataPlane({ stack, poller, tun, dialer }, options, log, onFailure)
+    poller.attend(plane)
     const running = { stack, poller, plane, dialer }
     this.#running = running
     poller.add(tun.fd, plane, false)

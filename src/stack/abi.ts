@@ -21,6 +21,7 @@ export interface Exports {
   ): void
   tg_set_now(ms: number): void
   tg_tick(ms: number): number
+  tg_hurry(ms: number): void
   tg_trap_reason(): number
   tg_prepare(): number
   tg_ingress(from: number, count: number): number
@@ -58,6 +59,7 @@ export const EXPORT_NAMES = [
   'tg_init',
   'tg_set_now',
   'tg_tick',
+  'tg_hurry',
   'tg_trap_reason',
   'tg_prepare',
   'tg_ingress',
@@ -95,6 +97,8 @@ export const CONSTANT_NAMES = [
   'landingBytes',
   'headerRoom',
   'tickMs',
+  'hurryMs',
+  'reorderTimers',
   'stateHeld',
   'stateOpening',
   'stateOpen',

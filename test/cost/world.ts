@@ -88,11 +88,7 @@ export class World {
       keepAliveMs: DEFAULTS.tcp.keepAliveMs,
     })
     const onFailure = (error: unknown) => void this.#failures.push(stack.explain(error))
-    const onTurn = () => {
-      this.#happened++
-      this.#plane.endTurn()
-    }
-    this.#poller = new Poller(stack.memory, onTurn, onFailure)
+    this.#poller = new Poller(stack.memory, () => undefined, onFailure)
     const { abi, bytes, words } = stack
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
     const proxy = { host: '127.0.0.1', port: upstream.port }
@@ -107,6 +103,13 @@ export class World {
       udp: { ...udp, maxAssociations: ASSOCIATIONS },
     }
     this.#plane = new DataPlane({ stack, poller: this.#poller, tun, dialer }, options, LOG, onFailure)
+    this.#poller.attend({
+      beginTurn: () => this.#plane.beginTurn(),
+      endTurn: () => {
+        this.#happened++
+        this.#plane.endTurn()
+      },
+    })
     words.set([0, 1, 0, abi.scratch, 1], abi.scratch / 4)
     tun.write(abi.scratch, abi.scratch + 12, 1)
   }

@@ -121,16 +121,18 @@ export function openWith<Made extends Dialer>(
       void lines.push({ level, message, fields })
   const log = { debugEnabled: true, warn: line('warn'), error: line('error'), debug: line('debug') }
   const onFailure = (error: unknown) => void failures.push(error)
-  const poller = new Poller(stack.memory, () => plane.endTurn(), onFailure)
+  const poller = new Poller(stack.memory, () => undefined, onFailure)
   const tun = new MemoryTun(stack.memory, { mtu: 1500, vnetHdr: false })
   const dialer = makeDialer(poller, stack)
   const plane = new DataPlane({ stack, poller, tun, dialer }, { ...OPTIONS, ...more }, log, onFailure)
+  poller.attend(plane)
   t.teardown(() => {
     plane.close(failures.length === 0)
     poller.close()
   })
   const send = (...packets: Uint8Array[]): Packet[] => {
     tun.toGateway.push(...packets)
+    plane.beginTurn()
     plane.onReady()
     return take()
   }

@@ -69,12 +69,12 @@
 #define LWIP_TCP_SACK_OUT 1
 #define TCP_QUEUE_OOSEQ 1
 /* One flow's bound; with many flows out of order it is less (out_of_order.c). */
-#define TCP_OOSEQ_MAX_BYTES (256 * 1024)
+#define TCP_OOSEQ_MAX_BYTES (1024 * 1024)
 unsigned int tg_out_of_order_limit(void);
 #define TCP_OOSEQ_BYTES_LIMIT(pcb) tg_out_of_order_limit()
 #define TCP_OOSEQ_MAX_PBUFS 1024
-/* Fast timer 40 ms: delayed ACKs are never later (RFC 1122 allows 500). Slow timer 80 ms: the grain of retransmission. */
-#define TCP_TMR_INTERVAL 40
+/* Fast timer 32 ms: delayed ACKs are not later than 40 on a busy host (RFC 1122 allows 500). Slow timer 64 ms. */
+#define TCP_TMR_INTERVAL 32
 /* RFC 6298: 1 s. */
 #define LWIP_TCP_RTO_TIME 1000
 /* TIME_WAIT lasts twice this; a tun loses and reorders nothing for seconds. */

@@ -26,6 +26,8 @@ static const struct {
   {"landingBytes", TG_LANDING_BYTES},
   {"headerRoom", TG_HEADER_ROOM},
   {"tickMs", TCP_TMR_INTERVAL},
+  {"hurryMs", TG_HURRY_MS},
+  {"reorderTimers", TABLE(&tg_reorder_timers)},
 
   {"stateHeld", TG_HELD},
   {"stateOpening", TG_OPENING},

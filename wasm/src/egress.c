@@ -20,7 +20,7 @@ struct tg_egress tg_egress;
 /* What stands before a packet, and its own header when it is no pbuf's. */
 static struct head {
   struct tg_vnet vnet;
-  u8_t packet[IP6_HLEN + UDP_HLEN];
+  u8_t packet[IP6_HLEN + TCP_HLEN];
 } heads[TG_EGRESS_PACKETS] __attribute__((aligned(4)));
 
 int tg_egress_pending(void)
@@ -109,7 +109,7 @@ static void add_iovec(const void *at, u32_t length)
   tg_egress_iovecs[tg_egress.iovecs++] = (struct tg_iovec){(u32_t)(uintptr_t)at, length};
 }
 
-/* ---- packets whose header is made here (udp_send.c) ---- */
+/* ---- packets whose header is made here (sender.c, udp_send.c) ---- */
 
 /* A packet of `header` bytes, which the caller fills in, and a payload. NULL: no room. */
 u8_t *tg_egress_new(u32_t header, const u8_t *payload, u32_t length)
@@ -155,6 +155,16 @@ void tg_egress_segments(u32_t row, u32_t header, u32_t segment)
   heads[row].vnet.gso_type = TG_VNET_GSO_UDP_L4;
   heads[row].vnet.gso_size = (u16_t)segment;
   heads[row].vnet.hdr_len = (u16_t)header;
+}
+
+/* The packet is TCP's, of `header` bytes with IP's, to be cut into segments of `segment` bytes each; 0: it is one. */
+void tg_egress_super(u32_t row, u32_t family, u32_t header, u32_t segment)
+{
+  struct tg_vnet *vnet = &heads[row].vnet;
+  vnet->hdr_len = (u16_t)header;
+  if (segment == 0) return;
+  vnet->gso_type = family == 6 ? TG_VNET_GSO_TCPV6 : TG_VNET_GSO_TCPV4;
+  vnet->gso_size = (u16_t)segment;
 }
 
 /* ---- packets of lwIP's ---- */

@@ -70,11 +70,16 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
   struct tcp_pcb *waiting = tcp_tw_pcbs;
   tcp_tw_pcbs = NULL;
   tcp_active_pcbs = pcb;
+  struct tg_report report;
   u32_t data = 0, owed = 0, sent = tg_egress.packets;
+  int had_gap = 0, waits = 0;
   if (pcb != NULL) {
     pcb->next = NULL;
     tg_pcb_wake(flow);
     data = p->tot_len - (((const u8_t *)p->payload)[12] >> 4 << 2);
+    waits = flow->sender.nxt != flow->sender.una || flow->sender.unsent > 0;
+    if (waits) tg_report_read(&report, flow, p->payload, data);
+    had_gap = pcb->ooseq != NULL;
     owed = data > 0 ? pcb->flags & TF_ACK_DELAY : 0;
     if (!(pcb->flags & TF_ACK_DELAY)) flow->ack_bytes = 0;
     if (owed) tcp_clear_flags(pcb, TF_ACK_DELAY);
@@ -86,8 +91,13 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
   if (flow == NULL || flow->pcb == NULL) return;
   if (flow->pcb->state == TIME_WAIT) unlist(flow);
   else tg_pcb_wake(flow);
+  if (had_gap && data > 0 && sent == tg_egress.packets) tcp_send_empty_ack(flow->pcb); /* RFC 5681 4.2 */
   if (owed && sent == tg_egress.packets) tcp_set_flags(flow->pcb, TF_ACK_DELAY); /* also when the segment was dropped */
   if (flow->pcb->flags & TF_ACK_DELAY) flow->ack_bytes += data;
+  if (!waits) return;
+  tg_sender_sent_fin(flow);
+  tg_reported(flow, &report);
+  tg_finish(flow);
 }
 
 /* The host has seen the batch's data: more than a segment of it is acknowledged now (RFC 9293 3.8.6.3), less by timer. */
@@ -113,11 +123,12 @@ static int is_probed(const struct tcp_pcb *pcb)
 }
 
 /* lwIP leaves TF_FIN set for good: what waits for the acknowledgement of a FIN is told by the state. */
-static int idle(const struct tcp_pcb *pcb)
+static int idle(const struct tg_flow *flow)
 {
+  const struct tcp_pcb *pcb = flow->pcb;
   if (is_probed(pcb) && tg_config.keep_alive_ms != 0 && tcp_ticks - pcb->tmr > keep_alive_ticks()) return 0;
   u32_t pending = TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND | (pcb->state == FIN_WAIT_2 ? TF_RXCLOSED : TF_FIN);
-  return pcb->state != SYN_RCVD && pcb->state != LAST_ACK && pcb->unsent == NULL && pcb->unacked == NULL &&
+  return flow->tx_bytes == 0 && pcb->state != SYN_RCVD && pcb->state != LAST_ACK && pcb->unsent == NULL && pcb->unacked == NULL &&
          pcb->ooseq == NULL && pcb->refused_data == NULL && pcb->keep_cnt_sent == 0 && (pcb->flags & pending) == 0;
 }
 
@@ -142,6 +153,14 @@ static void wake_due(void)
   }
 }
 
+/* Senders whose time has come. */
+void tg_pcbs_senders(void)
+{
+  for (struct tg_flow *flow = live.head; flow != NULL; flow = flow->list_next)
+    if (flow->tx_bytes > 0 || flow->sender.nxt != flow->pcb->snd_nxt || flow->sender.nxt != flow->sender.una)
+      tg_sender_tick(flow);
+}
+
 void tg_pcbs_timers(void)
 {
   wake_due();
@@ -156,7 +175,7 @@ void tg_pcbs_timers(void)
   tcp_active_pcbs = NULL;
   for (struct tg_flow *flow = live.head, *next; flow != NULL; flow = next) {
     next = flow->list_next;
-    if (!idle(flow->pcb)) continue;
+    if (!idle(flow)) continue;
     flow->parked_ms = tg_now_ms;
     enlist(flow, TG_PARKED);
   }

@@ -6,7 +6,7 @@
 struct netif tg_netif;
 struct tg_config tg_config;
 struct tg_counters tg_counters;
-u64_t tg_now_ms;
+u64_t tg_now_ms, tg_now_us;
 
 /* Why the last trap happened: the host reads it after the RuntimeError. */
 const char *tg_trap_message;
@@ -96,14 +96,37 @@ void tg_mtu_super(void)
   tg_netif.mtu = (u16_t)(tg_config.vnet ? 65535 : tg_config.mtu);
 }
 
-static u64_t fast_due;
+static u64_t fast_due, ticked_us;
+
+static void set_now(double now_ms)
+{
+  tg_now_ms = (u64_t)now_ms;
+  tg_now_us = (u64_t)(now_ms * 1000);
+}
+
+/* A host that stood still has not read what has come meanwhile: what seems overdue waits for the next call. */
+#define STALL_US 400000
+
+static void run_senders(void)
+{
+  if (tg_now_us - ticked_us < STALL_US) tg_pcbs_senders();
+  ticked_us = tg_now_us;
+}
+
+/* Called between ticks, while tg_reorder_timers is not 0. */
+TG_EXPORT(tg_hurry) void tg_hurry(double now_ms)
+{
+  set_now(now_ms);
+  run_senders();
+}
 
 /* Runs the timers that are due. Returns 0 when nothing needs them any more, so that an idle host sleeps. */
 TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
 {
-  tg_now_ms = (u64_t)now_ms;
+  set_now(now_ms);
   if (tg_now_ms >= fast_due) {
     fast_due = tg_now_ms + TCP_TMR_INTERVAL;
+    run_senders();
     tg_pcbs_timers();
     tg_send_tick();
   }
@@ -113,7 +136,7 @@ TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
 
 TG_EXPORT(tg_set_now) void tg_set_now(double now_ms)
 {
-  tg_now_ms = (u64_t)now_ms;
+  set_now(now_ms);
 }
 
 void tg_put_address(u8_t *to, const ip_addr_t *from)

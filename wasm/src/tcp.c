@@ -58,25 +58,17 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
 }
 
 /*
- * The FIN goes out in a segment of its own, when all data has been sent once: lwIP puts it on the last unsent segment
- * otherwise, and leaves it on the first half when a small window splits that one (tcp_split_unsent_seg), which cuts
- * the stream short. What is not sent waits for an acknowledgement, and that leads back here.
+ * The FIN goes out in a segment of its own, when all data has been sent once: it is lwIP's, which knows nothing of the data.
+ * What is not sent waits for an acknowledgement, and that leads back here.
  */
 void tg_finish(struct tg_flow *flow)
 {
-  if (!flow->finishing || flow->pcb == NULL || flow->pcb->unsent != NULL || tg_unwritten(flow)) return;
+  if (!flow->finishing || flow->pcb == NULL || flow->sender.unsent > 0) return;
   flow->finishing = 0;
   tg_pcb_wake(flow);
+  flow->pcb->cwnd = TCP_SND_BUF; /* lwIP's own window is not asked */
   if (tcp_shutdown(flow->pcb, 0, 1) == ERR_OK) tcp_output(flow->pcb);
-}
-
-static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t bytes)
-{
-  (void)pcb;
-  if (arg == NULL) return ERR_OK;
-  tg_acked(arg, bytes);
-  tg_finish(arg);
-  return ERR_OK;
+  tg_sender_sent_fin(flow);
 }
 
 /* The PCB is gone, or goes right after this call. */
@@ -97,6 +89,7 @@ static void on_destroy(u8_t id, void *data)
   struct tg_flow *flow = data;
   if (flow == NULL) return;
   tg_pcb_lost(flow);
+  tg_sender_free(flow);
   tg_send_free(flow);
   gone(flow, TG_ERR_TIMEOUT);
   maybe_free(flow);
@@ -112,6 +105,7 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   pcb->snd_wnd_max = LWIP_MAX(pcb->snd_wnd_max, LEAST_WINDOW);
   flow->peer_mss = pcb->mss;
   if (tg_config.vnet) pcb->mss = (u16_t)(TCP_MSS / pcb->mss * pcb->mss);
+  tg_sender_open(flow);
   TG_COUNT(tcp_opened);
   tg_event(flow, TG_EV_OPEN);
   return ERR_OK;
@@ -129,7 +123,6 @@ static err_t on_passive_open(u8_t id, struct tcp_pcb_listen *from, struct tcp_pc
   tcp_ext_arg_set(pcb, flow_arg, opening);
   tcp_arg(pcb, opening);
   tcp_recv(pcb, on_receive);
-  tcp_sent(pcb, on_sent);
   tcp_err(pcb, on_error);
   tcp_nagle_disable(pcb);
   if (tg_config.keep_alive_ms != 0) {
@@ -304,6 +297,7 @@ TG_EXPORT(tg_tcp_accept) void tg_tcp_accept(u32_t id)
   ip_data.current_netif = ip_data.current_input_netif = &tg_netif;
   listener->local_port = (u16_t)flow->dest_port;
   opening = flow;
+  flow->opening_us = tg_now_us;
   tg_mtu_device(); /* the effective MSS is made here */
   tg_pcb_input(flow, p);
   tg_mtu_super();

@@ -1,6 +1,6 @@
 /*
- * Upstream → client. The host reads from the upstream straight into chunks, which are given to lwIP without a copy and
- * are free again when the client has acknowledged them. An idle flow holds none. A small answer takes 4 KB, a stream
+ * Upstream → client. The host reads from the upstream straight into chunks, which are sent without a copy (sender.c)
+ * and are free again when the client has acknowledged them. An idle flow holds none. A small answer takes 4 KB, a stream
  * takes 64 KB pieces, cut to a multiple of the client's MSS so that one chunk is one super-segment.
  *
  * Bound: TG_TX_BUDGET for all flows. One flow may hold a quarter of what is free (a dynamic threshold, as in
@@ -93,30 +93,17 @@ static void learn(struct tg_flow *flow, u32_t bytes)
   else if (bytes < flow->tx_offered / 4) flow->appetite = (u8_t)(appetite / 2);
 }
 
-static void write_out(struct tg_flow *flow)
-{
-  tg_pcb_wake(flow);
-  for (struct tg_chunk *chunk = flow->tx_head; chunk != NULL && flow->pcb != NULL; chunk = chunk->next) {
-    if (chunk->written == chunk->filled) continue;
-    u16_t bytes = (u16_t)(chunk->filled - chunk->written);
-    if (tcp_write(flow->pcb, tg_chunk_bytes(chunk) + chunk->written, bytes, 0) != ERR_OK) {
-      wait(flow); /* out of memory: tried again by tg_acked or tg_send_tick */
-      break;
-    }
-    chunk->written = chunk->filled;
-  }
-  if (flow->pcb != NULL) tcp_output(flow->pcb);
-}
-
 /* `bytes` were read into what reserve() offered (0: none). They go out to the client. */
 TG_EXPORT(tg_tcp_commit) void tg_tcp_commit(u32_t id, u32_t bytes)
 {
   struct tg_flow *flow = &tg_flows[id];
   u32_t left = bytes;
   if (bytes > 0) learn(flow, bytes);
+  struct tg_sender *sender = &flow->sender;
   struct tg_chunk *tail = flow->tx_tail;
   if (tail != NULL) {
     u32_t part = LWIP_MIN(left, tail->room - tail->filled);
+    if (sender->next_chunk == NULL && part > 0) sender->next_chunk = tail;
     tail->filled += part;
     left -= part;
   }
@@ -129,6 +116,7 @@ TG_EXPORT(tg_tcp_commit) void tg_tcp_commit(u32_t id, u32_t bytes)
     if (flow->tx_tail != NULL) flow->tx_tail->next = chunk;
     else flow->tx_head = chunk;
     flow->tx_tail = chunk;
+    if (sender->next_chunk == NULL) sender->next_chunk = chunk;
   }
   while (flow->tx_reserved != NULL) {
     struct tg_chunk *chunk = flow->tx_reserved;
@@ -136,7 +124,10 @@ TG_EXPORT(tg_tcp_commit) void tg_tcp_commit(u32_t id, u32_t bytes)
     tg_chunk_unused(chunk);
   }
   flow->tx_bytes += bytes;
-  if (bytes > 0) write_out(flow);
+  sender->unsent += bytes;
+  if (bytes == 0) return;
+  tg_pcb_wake(flow);
+  tg_send(flow);
 }
 
 static void room_event(struct tg_flow *flow)
@@ -145,18 +136,6 @@ static void room_event(struct tg_flow *flow)
   flow->tx_waiting = 0;
   waiting--;
   tg_event(flow, TG_EV_ROOM);
-}
-
-/* Bytes wait that lwIP has not been given, for want of memory. */
-int tg_unwritten(const struct tg_flow *flow)
-{
-  return flow->tx_tail != NULL && flow->tx_tail->written != flow->tx_tail->filled;
-}
-
-static void resume(struct tg_flow *flow)
-{
-  if (tg_unwritten(flow)) write_out(flow);
-  room_event(flow);
 }
 
 void tg_acked(struct tg_flow *flow, u32_t bytes)
@@ -173,12 +152,12 @@ void tg_acked(struct tg_flow *flow, u32_t bytes)
     if (chunk->next == NULL) flow->tx_tail = NULL;
     tg_chunk_free(chunk);
   }
-  resume(flow);
+  room_event(flow);
 }
 
-/* Flows that wait for the shared budget, not for their own client, are woken from here; so are failed tcp_writes. */
+/* Flows that wait for the shared budget, not for their own client, are woken from here. */
 void tg_send_tick(void)
 {
   for (u32_t id = 0; waiting > 0 && id < tg_config.max_flows; id++)
-    if (tg_flows[id].tx_waiting) resume(&tg_flows[id]);
+    if (tg_flows[id].tx_waiting) room_event(&tg_flows[id]);
 }

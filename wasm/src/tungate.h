@@ -6,6 +6,9 @@
  *   tcp.c       SYN held, flow found, lwIP fed          tcp_check.c segments that lwIP would believe too easily
  *   out_of_order.c segments that come before their time
  *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes, in chunks (chunks.c)
+ *   sender.c    chunks → segments                       arrivals.c  what has arrived of them
+ *   recovery.c  what was lost                           spans.c     what is in flight
+ *   congestion.c  how much may be in flight
  *   pcbs.c      lwIP's control blocks, in O(1)          isn.c       sequences that nobody guesses
  *   icmp.c      truthful errors                         rate.c      how many of them, and of other answers
  *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client
@@ -23,6 +26,7 @@
 #include "lwip/pbuf.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/tcp.h"
+#include "sender.h"
 
 #define TG_EXPORT(name) __attribute__((export_name(#name)))
 
@@ -47,6 +51,7 @@
 #define TG_VNET_BYTES 12
 #define TG_HEADER_ROOM 32 /* in front of a datagram, for the upstream's own header */
 #define TG_LANDING_BYTES 65536
+#define TG_HURRY_MS 8 /* the grain of reordering timers */
 
 struct tg_iovec {
   u32_t offset, length;
@@ -113,6 +118,8 @@ struct tg_flow {
   u64_t parked_ms;
   u32_t ack_bytes; /* received since the last acknowledgement */
   u64_t challenged_ms; /* tcp_check.c; 0: never */
+  u64_t opening_us; /* when the SYN-ACK left */
+  struct tg_sender sender;
 };
 
 extern struct tg_flow tg_flows[TG_MAX_FLOWS];
@@ -130,6 +137,7 @@ void tg_pcb_lost(struct tg_flow *flow);
 void tg_pcb_input(struct tg_flow *flow, struct pbuf *p);
 void tg_acknowledge(struct tg_flow *flow);
 void tg_pcbs_timers(void);
+void tg_pcbs_senders(void);
 int tg_pcbs_busy(void);
 
 /* ---- chunks.c ---- */
@@ -159,7 +167,7 @@ extern struct netif tg_netif;
 extern struct tg_config {
   u32_t mtu, vnet, uso, echo, max_flows, max_endpoints, keep_alive_ms;
 } tg_config;
-extern u64_t tg_now_ms;
+extern u64_t tg_now_ms, tg_now_us;
 /* The device's MTU counts for SYN, UDP and ICMP; TCP data may leave as super-segments (egress.c). */
 void tg_mtu_device(void);
 void tg_mtu_super(void);
@@ -176,9 +184,10 @@ int tg_rate_allows(struct tg_rate *rate, u32_t per_second);
 /* ---- counters: doubles, so that the host reads them as numbers ---- */
 #define TG_COUNTERS(X)                                                                                                 \
   X(packets_in) X(bytes_in) X(packets_out) X(bytes_out) X(drop_malformed) X(drop_checksum) X(drop_address)             \
-  X(drop_option) X(drop_protocol) X(drop_icmp) X(drop_vnet) X(drop_fragment) X(drop_memory) X(drop_egress) \
-  X(drop_flow_limit) X(drop_sequence) X(drop_receive_budget) X(drop_out_of_order) X(challenge_acks) X(icmp_limited) X(syn_retransmitted) X(tcp_opened) X(udp_in) X(udp_out) X(udp_family)           \
-  X(icmp_out)
+  X(drop_option) X(drop_protocol) X(drop_icmp) X(drop_vnet) X(drop_fragment) X(drop_memory) X(drop_egress)             \
+  X(drop_flow_limit) X(drop_sequence) X(drop_receive_budget) X(drop_out_of_order) X(challenge_acks) X(icmp_limited)    \
+  X(syn_retransmitted) X(tcp_opened) X(tcp_retransmitted) X(tcp_retransmitted_bytes) X(tcp_timeouts) X(udp_in)         \
+  X(udp_out) X(udp_family) X(icmp_out)
 struct tg_counters {
 #define X(name) double name;
   TG_COUNTERS(X)
@@ -244,7 +253,6 @@ int tg_receive_over_budget(const struct tg_flow *flow);
 void tg_acked(struct tg_flow *flow, u32_t bytes);
 void tg_send_free(struct tg_flow *flow);
 void tg_send_tick(void);
-int tg_unwritten(const struct tg_flow *flow);
 void tg_finish(struct tg_flow *flow);
 
 /* ---- icmp.c: codes are those of tg_refuse ---- */
@@ -279,6 +287,7 @@ int tg_egress_append(const u8_t *payload, u32_t length);
 u8_t *tg_egress_head(u32_t row);
 void tg_egress_partial(u32_t row, u32_t start, u32_t offset);
 void tg_egress_segments(u32_t row, u32_t header, u32_t segment);
+void tg_egress_super(u32_t row, u32_t family, u32_t header, u32_t segment);
 /* The sum of a pseudo-header, not complemented; `length` is that of the transport's header and payload. */
 u16_t tg_pseudo_sum(const u8_t *addresses, u32_t address_bytes, u32_t protocol, u32_t length);
 

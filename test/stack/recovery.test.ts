@@ -1,0 +1,301 @@
+/** What is lost on the way to a client is found, and sent again piece by piece. The round trip is 20 ms. */
+import type { ExecutionContext } from 'ava'
+import { Flag } from '../helpers/packets.ts'
+import { type Fate, Line, type Piece } from './line.ts'
+import { Client, pattern, stackTest } from './rig.ts'
+
+const MSS = 1460
+/** A window of many segments, as after some round trips of a stream. */
+function warm(line: Line, bytes = 400_000): void {
+  line.send(pattern(bytes), 2000)
+  line.wait(30)
+  line.forget()
+}
+
+/** The first copy of these pieces, counted from what is sent next on, is lost. */
+function losing(line: Line, ...numbers: number[]): Fate {
+  const from = line.receivedBytes
+  return piece => {
+    const number = (line.offset(piece.seq) - from) / MSS
+    return piece.copy === 1 && numbers.includes(number) ? [] : [10]
+  }
+}
+
+const again = (line: Line): Piece[] => line.sent.filter(({ copy }) => copy > 1)
+
+function finish(t: ExecutionContext, line: Line, expected: Buffer): void {
+  t.true(Buffer.concat(line.received).equals(expected), 'the bytes are those that were sent')
+  line.client.close()
+}
+
+for (const vnetHdr of [false, true]) {
+  const mode = vnetHdr ? 'offload' : 'plain'
+
+  stackTest(
+    `recovery: one lost piece is sent again, and nothing else, within two round trips (${mode})`,
+    { vnetHdr },
+    (t, rig) => {
+      const line = Line.open(rig)
+      warm(line)
+      line.fate = losing(line, 3)
+      const data = pattern(40 * MSS)
+      const took = line.send(data, 200)
+      t.deepEqual(
+        again(line).map(({ payload }) => payload.length),
+        [MSS],
+      )
+      t.is(rig.counter('tcp_retransmitted_bytes'), MSS)
+      t.is(rig.counter('tcp_timeouts'), 0)
+      t.true(took <= 45, `${took} ms`)
+      finish(t, line, Buffer.concat([pattern(400_000), data]))
+    },
+  )
+
+  stackTest(
+    `recovery: every fifth piece of a super-segment is lost, and only those come again (${mode})`,
+    { vnetHdr },
+    (t, rig) => {
+      const line = Line.open(rig)
+      warm(line)
+      line.fate = losing(line, 1, 6, 11, 16, 21, 26, 31)
+      const data = pattern(40 * MSS)
+      const took = line.send(data, 200)
+      t.is(line.resentBytes, 7 * MSS)
+      t.is(rig.counter('tcp_timeouts'), 0)
+      t.true(took <= 65, `${took} ms`)
+      finish(t, line, Buffer.concat([pattern(400_000), data]))
+    },
+  )
+
+  stackTest(
+    `recovery: a retransmission that is lost too is sent once more, without a time-out (${mode})`,
+    { vnetHdr },
+    (t, rig) => {
+      const line = Line.open(rig)
+      warm(line)
+      const from = line.receivedBytes
+      line.fate = piece => (line.offset(piece.seq) === from + 2 * MSS && piece.copy <= 2 ? [] : [10])
+      const data = pattern(2000 * MSS)
+      const took = line.send(data, 1000)
+      t.is(line.resentBytes, 2 * MSS)
+      t.is(rig.counter('tcp_timeouts'), 0)
+      t.true(took <= 250, `${took} ms`)
+      finish(t, line, Buffer.concat([pattern(400_000), data]))
+    },
+  )
+
+  stackTest(
+    `recovery: the lost tail of a burst is asked for by a probe, long before the time-out (${mode})`,
+    { vnetHdr },
+    (t, rig) => {
+      const line = Line.open(rig)
+      warm(line)
+      line.fate = losing(line, 18, 19)
+      const data = pattern(20 * MSS)
+      const took = line.send(data, 400)
+      t.is(rig.counter('tcp_timeouts'), 0)
+      t.true(took <= 2 * 20 + 10 + 40 + 2 * 20 + 20, `${took} ms`)
+      t.true(line.resentBytes <= 3 * MSS)
+      finish(t, line, Buffer.concat([pattern(400_000), data]))
+    },
+  )
+
+  stackTest(`recovery: a lost FIN is sent again, with the last bytes before it (${mode})`, { vnetHdr }, (t, rig) => {
+    const line = Line.open(rig)
+    warm(line)
+    line.fate = piece => (piece.copy === 1 && (piece.fin || line.offset(piece.seq) >= 400_000 + 9 * MSS) ? [] : [10])
+    const data = pattern(10 * MSS)
+    const took = line.send(data, 600, true)
+    t.true(line.ended)
+    t.is(rig.counter('tcp_timeouts'), 0)
+    t.true(took <= 300, `${took} ms`)
+    t.true(Buffer.concat(line.received).equals(Buffer.concat([pattern(400_000), data])))
+    line.client.data(Buffer.alloc(0), Flag.ack | Flag.fin)
+    t.is(rig.error(line.client.id), rig.stack.abi.errorNone)
+    rig.tell('release', line.client.id)
+  })
+
+  stackTest(
+    `recovery: pieces that overtake each other a little are not sent again once that was seen (${mode})`,
+    { vnetHdr },
+    (t, rig) => {
+      const line = Line.open(rig)
+      warm(line)
+      let count = 0
+      line.fate = () => [++count % 20 === 0 ? 13 : 10]
+      line.send(pattern(200 * MSS), 2000)
+      const learned = rig.counter('tcp_retransmitted')
+      line.send(pattern(1000 * MSS), 3000)
+      t.is(rig.counter('tcp_retransmitted'), learned)
+      t.true(learned <= 10, `${learned} needless ones before`)
+      line.client.close()
+    },
+  )
+
+  stackTest(
+    `recovery: a client without SACK is served by its duplicate acknowledgements (${mode})`,
+    { vnetHdr },
+    (t, rig) => {
+      const line = Line.open(rig, { sack: false })
+      warm(line)
+      line.fate = losing(line, 3, 9)
+      const data = pattern(60 * MSS)
+      const took = line.send(data, 400)
+      t.is(line.resentBytes, 2 * MSS)
+      t.is(rig.counter('tcp_timeouts'), 0)
+      t.true(took <= 120, `${took} ms`)
+      finish(t, line, Buffer.concat([pattern(400_000), data]))
+    },
+  )
+
+  stackTest(
+    `recovery: everything is lost for two seconds, the distance of time-outs doubles, and it goes on (${mode})`,
+    { vnetHdr },
+    (t, rig) => {
+      const line = Line.open(rig)
+      warm(line)
+      const deadline = line.now + 2000
+      line.fate = () => (line.now < deadline ? [] : [10])
+      const data = pattern(100 * MSS)
+      const took = line.send(data, 6000)
+      const first = line.sent.filter(({ seq }) => line.offset(seq) === 400_000).map(({ sentAt }) => sentAt)
+      const gaps = first.slice(1).map((at, index) => at - first[index]!)
+      t.true(first.length >= 4 && first.length <= 6, `${first.length} times`)
+      for (let at = 2; at < gaps.length; at++) t.true(gaps[at]! >= 1.6 * gaps[at - 1]!, `gaps ${gaps.join(' ')}`)
+      t.true(took <= 4200, `${took} ms`)
+      t.true(line.resentBytes <= 2 * line.bytes(line.lost), `${line.resentBytes} for ${line.bytes(line.lost)}`)
+      finish(t, line, Buffer.concat([pattern(400_000), data]))
+    },
+  )
+
+  stackTest(`recovery: a time-out that came too early takes back what it did (${mode})`, { vnetHdr }, (t, rig) => {
+    const line = Line.open(rig)
+    warm(line)
+    const late = line.now + 400
+    line.fate = () => [Math.max(10, late - line.now)]
+    const data = pattern(300 * MSS)
+    line.send(data, 2000)
+    t.true(rig.counter('tcp_timeouts') >= 1)
+    t.true(line.resentBytes <= 6 * MSS, `${line.resentBytes / MSS} pieces of 300 again`)
+    finish(t, line, Buffer.concat([pattern(400_000), data]))
+  })
+
+  stackTest(`recovery: a client that takes back what it had SACKed gets it again (${mode})`, { vnetHdr }, (t, rig) => {
+    const client = new Client(rig).open()
+    const out = rig.write(client.id, pattern(8 * MSS)).out
+    t.true(out.length > 0)
+    const block = [client.ack + 2 * MSS, client.ack + 8 * MSS].flatMap(edge => [
+      edge >>> 24,
+      edge >>> 16,
+      edge >>> 8,
+      edge,
+    ])
+    client.send(Flag.ack, { options: [1, 1, 5, 10, ...block.map(byte => byte & 255)] })
+    client.ack = (client.ack + 2 * MSS) >>> 0
+    client.send(Flag.ack) // and forgets the rest
+    const got: Buffer[] = []
+    for (let rounds = 0; rounds < 100 && Buffer.concat(got).length < 6 * MSS; rounds++) {
+      for (let next = rig.tick(40); next.length > 0; ) {
+        const taken = client.take(next)
+        got.push(taken.data)
+        next = taken.answers
+      }
+    }
+    t.true(Buffer.concat(got).equals(pattern(6 * MSS, 2 * MSS)))
+    client.close()
+  })
+
+  stackTest(
+    `recovery: a client that is gone is given up after ${12} time-outs, and nothing is left (${mode})`,
+    { vnetHdr },
+    (t, rig) => {
+      const client = new Client(rig).open()
+      rig.write(client.id, pattern(20 * MSS))
+      const out = rig.tick(400_000).filter(({ tcp }) => tcp!.payload.length > 0)
+      t.true(rig.has(client.id, rig.stack.abi.eventGone))
+      t.is(rig.error(client.id), rig.stack.abi.errorTimeout)
+      t.true(out.length <= 14, `${out.length} packets`)
+      t.is(rig.counter('tcp_timeouts'), 12)
+      rig.tell('release', client.id)
+    },
+  )
+}
+
+const BAD_BLOCKS: readonly (readonly [string, (una: number, nxt: number) => readonly number[]])[] = [
+  ['beyond what was sent', (una, nxt) => [una + MSS, nxt + 1]],
+  ['inverted', (una, nxt) => [nxt, una + MSS]],
+  ['empty', una => [una + MSS, una + MSS]],
+  ['below what is acknowledged', una => [una - 3000, una - 1]],
+  ['across what is acknowledged', una => [una - 1, una + MSS]],
+  ['four of garbage', () => [1, 2, 0xffff_ffff, 0, 0x8000_0000, 0x7fff_ffff, 77, 3]],
+  ['half the number space away', una => [una + 0x8000_0000, una + 0x8000_0001]],
+]
+
+for (const [name, blocks] of BAD_BLOCKS)
+  stackTest(`recovery: SACK blocks ${name} change nothing`, {}, (t, rig) => {
+    const line = Line.open(rig)
+    const data = pattern(10 * MSS)
+    const client = line.client
+    const out = rig.write(client.id, data).out
+    const edges = blocks(client.ack, client.ack + data.length).flatMap(edge =>
+      [24, 16, 8, 0].map(shift => (edge >>> shift) & 255),
+    )
+    for (let times = 0; times < 5; times++) {
+      t.deepEqual(client.send(Flag.ack, { options: [1, 1, 5, 2 + edges.length, ...edges] }), [])
+    }
+    t.deepEqual(rig.tick(40), [])
+    t.true(client.take(out).data.equals(data))
+    client.close()
+  })
+
+const BAD_OPTIONS: readonly (readonly [string, readonly number[]])[] = [
+  ['a length of 0', [5, 0, 1, 1]],
+  ['a length of 1', [5, 1, 1, 1]],
+  ['a length beyond the header', [1, 1, 5, 34]],
+  ['a block cut short', [1, 1, 5, 6, 0, 0, 0, 1]],
+  ['nothing behind the kind', [1, 1, 1, 5]],
+]
+
+for (const [name, options] of BAD_OPTIONS)
+  stackTest(`recovery: a SACK option with ${name} changes nothing`, {}, (t, rig) => {
+    const client = new Client(rig).open()
+    const out = rig.write(client.id, pattern(8 * MSS)).out
+    for (let times = 0; times < 5; times++) t.deepEqual(client.send(Flag.ack, { options }), [])
+    t.true(client.take(out).data.equals(pattern(8 * MSS)))
+    client.close()
+  })
+
+stackTest(
+  'recovery: a thousand holes are more than is kept of a flow, and all bytes arrive',
+  { vnetHdr: true },
+  (t, rig) => {
+    const client = new Client(rig)
+    client.open([2, 4, 0, 100, 4, 2, 1, 3, 3, 7]) // an MSS of 100
+    const line = new Line(rig, client, { mss: 100 })
+    line.send(pattern(2_000_000), 4000)
+    let count = 0
+    line.fate = ({ copy }) => (copy === 1 && ++count % 2 === 0 ? [] : [10])
+    const data = pattern(500_000)
+    line.send(data, 20_000)
+    t.true(Buffer.concat(line.received).equals(Buffer.concat([pattern(2_000_000), data])))
+    client.close()
+  },
+)
+
+stackTest('recovery: pieces of odd lengths are summed right where they begin at odd places', {}, (t, rig) => {
+  const client = new Client(rig).open()
+  client.window = 0
+  client.data(pattern(1))
+  client.data(pattern(1))
+  let written = 0
+  for (const bytes of [1, 7, 2911, 3, 5001]) written += rig.write(client.id, pattern(bytes, written)).written
+  client.window = 65_535
+  const got: Buffer[] = []
+  for (let next = client.send(Flag.ack), rounds = 0; rounds < 50; rounds++) {
+    const taken = client.take(next)
+    got.push(taken.data)
+    next = taken.answers.length > 0 ? taken.answers : rig.tick(40)
+  }
+  t.true(Buffer.concat(got).equals(pattern(written)))
+  client.close()
+})
