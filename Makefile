@@ -1,7 +1,7 @@
 # Each target installs what it needs first; the second time that takes a moment and says nothing.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz cost-base bench build lint clean
+.PHONY: help demo test test-long fuzz soak cost-base bench build lint clean
 
 help:
 	@echo 'make demo       see it work: real traffic through a tun, lwIP and a SOCKS5 proxy, all on this machine'
@@ -9,6 +9,7 @@ help:
 	@echo 'make test       formatter, linter and all tests; as root also as an unprivileged user'
 	@echo 'make test-long  the tests that take minutes'
 	@echo 'make fuzz       lwIP and its glue under sanitizers, FUZZ_SECONDS=60 for each of four targets'
+	@echo 'make soak       half an hour of load with loss: nothing may grow (SOAK_MINUTES=2 to try it)'
 	@echo 'make cost-base  record what each operation costs in calls, instructions and heap, after a change that is meant'
 	@echo 'make bench      figures and charts against the bound and BENCH_RIVAL, into docs/BENCHMARKS.md (BENCH_FLAGS=--help tells more)'
 	@echo 'make lint       formatter and linter'
@@ -40,6 +41,10 @@ test-long: build
 fuzz:
 	@setup/packages.sh fuzz
 	@test/fuzz/run.sh
+
+soak: build
+	@setup/packages.sh soak
+	@node_modules/.bin/ava --timeout=24h dist/test/soak/soak.test.js
 
 cost-base: build
 	@node dist/test/cost/renew.js

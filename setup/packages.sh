@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup/packages.sh GROUP…: makes sure that the programs of build, demo, test, fuzz or bench are there. Looks for programs and
+# setup/packages.sh GROUP…: makes sure that the programs of build, demo, test, fuzz, soak or bench are there. Looks for programs and
 # files, not for packages, so it is silent on every machine that has them. What is missing is installed as root by apt;
 # without root or apt the line to run is printed. Exit: 0 all there, 1 apt failed, 3 something is missing.
 set -eu
@@ -56,6 +56,11 @@ fuzz() {
     "$clang" -m32 -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null || { want libclang-rt-dev; want g++-multilib; }
 }
 
+soak() {
+  demo
+  program nft nftables
+}
+
 bench() {
   program iperf3 iperf3
   program ip iproute2
@@ -64,9 +69,9 @@ bench() {
 
 for group; do
   case $group in
-    build | demo | fuzz | bench) $group ;;
+    build | demo | fuzz | soak | bench) $group ;;
     test) tests ;;
-    *) echo "setup/packages.sh: '$group' is none of build, demo, test, fuzz, bench" >&2; exit 2 ;;
+    *) echo "setup/packages.sh: '$group' is none of build, demo, test, fuzz, soak, bench" >&2; exit 2 ;;
   esac
 done
 [ -n "$missing" ] || exit 0

@@ -21,10 +21,23 @@ const MACHINE = ['commands', 'demo', 'integration', 'library', 'native']
 const COST = 'cost'
 /** `make test-long`: what takes minutes, and some of the others with more to do. */
 const LONG = 'long'
-const LONGER_FILES = ['integration/bulk.test.js', 'integration/load.test.js']
+/** `make soak` */
+const SOAK = 'soak/soak.test.js'
+const LONGER_FILES = [
+  'integration/bulk.test.js',
+  'integration/flood.test.js',
+  'integration/load.test.js',
+  'integration/many.test.js',
+]
 /** What differs for another user is the rights, not the amount. */
 const UNPRIVILEGED_ENVIRONMENT = { HOME: '/tmp', TEST_BULK_BYTES: '20000000', TEST_SHORT_CONNECTIONS: '1000' }
-const LONG_ENVIRONMENT = { TEST_BULK_BYTES: '1000000000', TEST_SHORT_CONNECTIONS: '100000' }
+const LONG_ENVIRONMENT = {
+  TEST_BULK_BYTES: '1000000000',
+  TEST_SHORT_CONNECTIONS: '100000',
+  TEST_FLOOD_RATE: '20000',
+  TEST_FLOOD_SECONDS: '30',
+  TEST_MANY_CONNECTIONS: '10000',
+}
 
 interface Pass {
   readonly title: string
@@ -45,7 +58,8 @@ const isLong = (file: string) => file.startsWith(`${LONG}/`)
 function listPasses(): Pass[] {
   const folder = join(root, 'dist/test')
   const all = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter(file => file.endsWith('.test.js') && (isLong(file) ? wantsLong : !wantsLong || LONGER_FILES.includes(file)))
+    .filter(file => file.endsWith('.test.js') && file !== SOAK)
+    .filter(file => (isLong(file) ? wantsLong : !wantsLong || LONGER_FILES.includes(file)))
     .sort()
   const path = (file: string) => relative(root, join(folder, file))
   const usesMachine = (file: string) => isLong(file) || MACHINE.some(name => file.startsWith(`${name}/`))

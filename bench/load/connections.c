@@ -223,7 +223,10 @@ void run_http(const struct options *options)
 	closed_loop(true);
 }
 
-/* Opens `count` connections, at most `parallel` of them at once under way, and holds them until standard input ends. */
+/*
+ * Opens `count` connections, at most `parallel` of them at once under way, and holds them until standard input ends. With
+ * `milliseconds` each must then answer once more.
+ */
 void run_idle(const struct options *options)
 {
 	struct connection *connections = calloc((size_t)options->count, sizeof(*connections));
@@ -244,6 +247,14 @@ void run_idle(const struct options *options)
 	fflush(stdout);
 	while (read(STDIN_FILENO, &byte, 1) > 0)
 		;
+	for (int done = 0, asked = 0; options->milliseconds > 0 && done < options->count;) {
+		while (asked < options->count && asked - done < options->parallel)
+			exchange(&connections[asked++]);
+		for (int ready = wait_events(events), index = 0; index < ready; index++)
+			done += advance(events[index].data.ptr);
+		if (done == options->count)
+			printf("{\"open\":%d}\n", done);
+	}
 	free(connections);
 }
 

@@ -41,6 +41,7 @@ struct options {
 	int milliseconds;
 	/* Of a datagram, a write or an answer; 0 is what the run does by default. */
 	int payload_bytes;
+	/* Of UDP bulk; how many a second of paced runs. */
 	double megabits;
 	const char *device;
 };
@@ -86,6 +87,11 @@ void run_merge(const struct options *options);
 void run_udp_echo(const struct options *options);
 void run_udp_up(const struct options *options);
 void run_udp_down(const struct options *options);
+void run_paced_connect(const struct options *options);
+void run_paced_dns(const struct options *options);
+void run_udp_held(const struct options *options);
+void run_flood_syn(const struct options *options);
+void run_flood_udp(const struct options *options);
 void run_servers(const struct options *options);
 void run_udp_servers(const struct options *options);
 void run_socks_server(const struct options *options);

@@ -18,6 +18,9 @@ static const struct {
 	{ "idle", run_idle },         { "http", run_http },             { "first", run_first },
 	{ "cut", run_cut },           { "merge", run_merge },
 	{ "udp-echo", run_udp_echo }, { "udp-up", run_udp_up },         { "udp-down", run_udp_down },
+	{ "paced-connect", run_paced_connect }, { "paced-dns", run_paced_dns },
+	{ "udp-held", run_udp_held },
+	{ "flood-syn", run_flood_syn }, { "flood-udp", run_flood_udp },
 	{ "serve", run_servers },     { "socks-server", run_socks_server },
 };
 
@@ -114,7 +117,7 @@ int main(int argc, char **argv)
 		}
 	}
 	fprintf(stderr, "usage: load RUN [-d destination] [-s proxy:port] [-q control] [-a address]... "
-	                "[-k parallel] [-n count] [-t milliseconds] [-b bytes] [-r megabits] [-i device]\nruns:");
+	                "[-k parallel] [-n count] [-t milliseconds] [-b bytes] [-r megabits, or a second] [-i device]\nruns:");
 	for (size_t index = 0; index < sizeof(runs) / sizeof(runs[0]); index++)
 		fprintf(stderr, " %s", runs[index].name);
 	fprintf(stderr, "\n");

@@ -213,6 +213,14 @@ static bool finish_dial(struct flow *flow)
 	return reply(flow, 0, own_endpoint);
 }
 
+/* The client has gone while its connection is being dialed for. */
+static bool is_abandoned(const struct flow *flow)
+{
+	ssize_t got = recv(flow->client.fd, &(char){ 0 }, 1, MSG_PEEK);
+
+	return got == 0 || (got < 0 && errno != EAGAIN);
+}
+
 /* One event of either side; false ends the flow. */
 static bool turn(int poller, struct flow *flow, uint32_t events)
 {
@@ -222,6 +230,8 @@ static bool turn(int poller, struct flow *flow, uint32_t events)
 		return recv(flow->client.fd, &(char){ 0 }, 1, 0) != 0 && !(events & (EPOLLERR | EPOLLHUP));
 	if (flow->stage < DIALING)
 		return handshake(poller, flow);
+	if (flow->stage == DIALING && (events & (EPOLLRDHUP | EPOLLERR)) && is_abandoned(flow))
+		return false;
 	if (flow->stage == DIALING && !finish_dial(flow))
 		return false;
 	if (flow->stage != RELAYING)

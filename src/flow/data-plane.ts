@@ -9,7 +9,6 @@ import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Tun } from '../tun/tun.ts'
 import type { DialError, Dialer } from '../upstream/dialer.ts'
-import { DialLimits } from './limits.ts'
 import { TcpFlow, type TcpHost } from './tcp-flow.ts'
 import type { TcpRelay } from './tcp-relay.ts'
 import { type UdpCounters, UdpFlow, type UdpHost } from './udp-flow.ts'
@@ -55,13 +54,13 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly #onFailure: (error: unknown) => void
   readonly #tcp: (TcpFlow | undefined)[] = []
   readonly #udp = new Map<number, UdpFlow>()
-  readonly #dials: DialLimits
-  readonly #counters = { tcp_flows: 0, tcp_refused: 0, dial_limit: 0, to_upstream_itself: 0, packets_lost: 0 }
+  readonly #counters = { tcp_flows: 0, tcp_refused: 0, to_upstream_itself: 0, packets_lost: 0 }
   #resumable: (TcpRelay | UdpFlow)[] = []
   #resumeScheduled = false
   #ticker: NodeJS.Timeout | undefined
   #hurrying: NodeJS.Timeout | undefined
   readonly #sweeper: NodeJS.Timeout
+  #dialsRefused = 0
   readonly #complaints = new Map<string, number>()
   #closed = false
 
@@ -74,7 +73,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#options = options
     this.#log = log
     this.#onFailure = onFailure
-    this.#dials = new DialLimits(options.limits.dials, options.limits.dialsPerSource)
+    this.stack.exports.tg_limit_dials(options.limits.dials, options.limits.dialsPerSource)
     const shortest = Math.min(
       options.tcp.connectTimeoutMs,
       options.tcp.halfCloseTimeoutMs,
@@ -212,12 +211,23 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#drain()
     this.flush()
     this.#trim()
+    this.#tellOfLimit()
   }
 
   /** What a burst needed and nobody needs any more goes back to the kernel. */
   #trim(): void {
     const { abi, exports } = this.stack
     for (let rows = exports.tg_trim(); rows > 0; rows = exports.tg_trim()) this.#io.discard(abi.iovecs, rows)
+  }
+
+  /** The stack has refused dials since it was last looked at. */
+  #tellOfLimit(): void {
+    const refused = this.stack.counter('dial_limit')
+    if (refused === this.#dialsRefused) return
+    this.#dialsRefused = refused
+    this.#complain('too many dials in flight: new flows wait for their client to try again', {
+      inFlight: this.stack.exports.tg_dials(),
+    })
   }
 
   // ---- TCP ----
@@ -229,8 +239,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     const { abi } = this.stack
     if (this.#leadsToUpstream(flow.destination)) {
       flow.refuse(abi.answerReset, 'the destination is the proxy itself')
-    } else if (this.mayDial(flow.client.address)) flow.dial(this.dialer)
-    else flow.refuse(abi.answerSilence, 'too many dials in flight')
+    } else flow.dial(this.dialer)
   }
 
   /** The gateway's own traffic comes back to it: one clear line, instead of a storm of dials. */
@@ -242,19 +251,6 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       `the route to the proxy ${upstream} leads into ${this.#tun.name}: exclude the proxy's address from the tun's routes, or use bind.interface or bind.mark`,
     )
     return true
-  }
-
-  mayDial(client: Uint8Array): boolean {
-    if (this.#dials.take(client)) return true
-    this.#counters.dial_limit++
-    this.#complain('too many dials in flight: new flows wait for their client to try again', {
-      inFlight: this.#dials.inFlight,
-    })
-    return false
-  }
-
-  dialEnded(client: Uint8Array): void {
-    this.#dials.release(client)
   }
 
   refused(): void {
@@ -307,7 +303,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
 
   #evictUdp(): void {
     let oldest: UdpFlow | undefined
-    for (const flow of this.#udp.values()) if (oldest === undefined || flow.usedAt < oldest.usedAt) oldest = flow
+    for (const flow of this.#udp.values()) if (oldest === undefined || givesWay(flow, oldest)) oldest = flow
     if (oldest !== undefined) this.#closeUdp(oldest)
   }
 
@@ -354,7 +350,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       ...this.udpCounters,
       ...this.dialer.counters(),
       udp_flows: this.#udp.size,
-      dials_in_flight: this.#dials.inFlight,
+      dials_in_flight: exports.tg_dials(),
       flow_slots: exports.tg_flows_used(),
       endpoint_slots: exports.tg_endpoints_used(),
       pcbs: exports.tg_pcbs(),
@@ -388,4 +384,9 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#closed = true
     this.dialer.close()
   }
+}
+
+/** The associations of strangers are the first to go, or a flood of invented sources would take those of all. */
+function givesWay(one: UdpFlow, other: UdpFlow): boolean {
+  return one.isStranger === other.isStranger ? one.usedAt < other.usedAt : one.isStranger
 }

@@ -7,8 +7,6 @@ import { type RelayHost, type RelayOwner, TcpRelay } from './tcp-relay.ts'
 
 /** What a flow needs of the data plane around it. */
 export interface TcpHost extends RelayHost {
-  /** A dial for a client of this address has ended, in whatever way. */
-  dialEnded(client: Uint8Array): void
   /** A client was told, or left, without a connection. */
   refused(): void
   /** The flow is over: its number is free. */
@@ -54,7 +52,6 @@ export class TcpFlow implements DialListener, RelayOwner {
 
   // ---- the dial and its answer ----
 
-  /** Dials; the host has counted it. */
   dial(dialer: Dialer): void {
     this.#dialing = true
     const dial = dialer.connect(this.destination, this)
@@ -64,7 +61,6 @@ export class TcpFlow implements DialListener, RelayOwner {
   #dialEnded(): void {
     this.#dialing = false
     this.#dial = undefined
-    this.#host.dialEnded(this.client.address)
   }
 
   #cancelDial(): void {
@@ -124,6 +120,7 @@ export class TcpFlow implements DialListener, RelayOwner {
     if (error === abi.errorNone) return 'closed'
     if (error === abi.errorReset) return 'reset by the client'
     if (error === abi.errorTimeout) return 'the client does not answer any more'
+    if (error === abi.errorDisplaced) return 'gave way to the dial of another client'
     return error === abi.errorMemory ? 'out of memory' : 'aborted'
   }
 
@@ -173,6 +170,10 @@ export class TcpFlow implements DialListener, RelayOwner {
     }
     const relay = this.#relay
     if (relay === undefined) return
+    if (!relay.clientOpen) {
+      if (now - relay.activeAt >= timeouts.connectTimeoutMs) this.abort('the client did not answer')
+      return
+    }
     const half = relay.clientFinished || relay.upstreamFinished
     const limit = half ? timeouts.halfCloseTimeoutMs : timeouts.idleTimeoutMs
     if (now - relay.activeAt >= limit) this.abort(half ? 'half-closed and idle for too long' : 'idle for too long')

@@ -31,9 +31,6 @@ export interface UdpHost {
   /** Calls `resume` in a later turn. */
   later(flow: UdpFlow): void
   associationRefused(error: DialError): void
-  /** Counts one more dial in flight for this client; false at the bound. */
-  mayDial(client: Uint8Array): boolean
-  dialEnded(client: Uint8Array): void
 }
 
 export interface UdpCounters {
@@ -57,6 +54,8 @@ export class UdpFlow implements AssociationListener {
   /** The stack's number of the client endpoint. */
   readonly id: number
   readonly client: IpEndpoint
+  /** Nobody of this address had completed a connection when its first datagram came. */
+  readonly isStranger: boolean
   usedAt: number
   readonly #host: UdpHost
   readonly #startedAt: number
@@ -82,6 +81,7 @@ export class UdpFlow implements AssociationListener {
     const length = words[(row + abi.endpointFamily) / 4] === 6 ? 16 : 4
     const at = row + abi.endpointAddress
     this.client = { address: bytes.slice(at, at + length), port: words[(row + abi.endpointPort) / 4]! }
+    this.isStranger = words[(row + abi.endpointStranger) / 4] !== 0
   }
 
   // ---- client → upstream ----
@@ -99,7 +99,7 @@ export class UdpFlow implements AssociationListener {
   }
 
   #associate(): void {
-    if (!this.#host.mayDial(this.client.address)) return
+    if (this.#host.stack.exports.tg_udp_dial(this.id) === 0) return
     this.#host.udpCounters.udp_associations++
     this.#dialing = true
     this.#dialedAt = this.#host.now
@@ -110,7 +110,7 @@ export class UdpFlow implements AssociationListener {
   #dialEnded(): void {
     if (!this.#dialing) return
     this.#dialing = false
-    this.#host.dialEnded(this.client.address)
+    this.#host.stack.exports.tg_udp_dial_end(this.id)
   }
 
   /** Called now and then: a proxy that says nothing is no better than one that refuses. */
@@ -315,8 +315,8 @@ export class UdpFlow implements AssociationListener {
   discard(): void {
     this.#closed = true
     this.#ready = false
-    this.#dialEnded()
-    this.#association?.close()
+    this.#dialing = false
+    this.#association?.close(this.isStranger) // strangers may be many, and their ports would be kept in TIME_WAIT
     this.#association = undefined
     this.#takeQueue()
   }

@@ -40,6 +40,10 @@ export interface Exports {
   tg_udp_refuse(endpoint: number, dest: number, port: number, answer: number): void
   tg_udp_release(): void
   tg_udp_forget(endpoint: number): void
+  tg_udp_dial(endpoint: number): number
+  tg_udp_dial_end(endpoint: number): void
+  tg_limit_dials(all: number, perSource: number): void
+  tg_dials(): number
   tg_flows_used(): number
   tg_endpoints_used(): number
   tg_pcbs(): number
@@ -78,6 +82,10 @@ export const EXPORT_NAMES = [
   'tg_udp_refuse',
   'tg_udp_release',
   'tg_udp_forget',
+  'tg_udp_dial',
+  'tg_udp_dial_end',
+  'tg_limit_dials',
+  'tg_dials',
   'tg_flows_used',
   'tg_endpoints_used',
   'tg_pcbs',
@@ -113,6 +121,7 @@ export const CONSTANT_NAMES = [
   'errorTimeout',
   'errorAborted',
   'errorMemory',
+  'errorDisplaced',
   'answerReset',
   'answerNetUnreachable',
   'answerHostUnreachable',
@@ -136,6 +145,7 @@ export const CONSTANT_NAMES = [
   'endpointPort',
   'endpointUsed',
   'endpointAddress',
+  'endpointStranger',
   'datagrams',
   'datagramBytes',
   'datagramCount',

@@ -81,6 +81,10 @@ export class Stack {
     this.#counters = new Float64Array(this.memory, this.abi.counters, this.#counterNames.length)
   }
 
+  counter(name: string): number {
+    return this.#counters[this.#counterNames.indexOf(name)]!
+  }
+
   counters(): Record<string, number> {
     return Object.fromEntries(this.#counterNames.map((name, at) => [name, this.#counters[at]!]))
   }

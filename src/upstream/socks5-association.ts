@@ -136,11 +136,11 @@ export class Socks5Association extends Opening implements Association, Watcher {
     this.#listener.onAssociationFailed(error)
   }
 
-  close(): void {
+  close(reset = false): void {
     if (this.#closed) return
     this.#closed = true
     this.cancel()
-    this.#control?.close()
+    this.#control?.close(reset)
     this.socket?.close()
     if (this.#relay !== undefined) this.#dialer.removeRelay(this.#relay)
   }

@@ -280,11 +280,13 @@ export class Handshake implements Watcher {
     this.#listener.onHandshakeFailed(this, { failure, message }, end)
   }
 
-  /** Closes the socket; the listener hears nothing more. Idempotent, harmless when the reply has come. */
-  cancel(): void {
+  /**
+   * Closes the socket, or resets it; the listener hears nothing more. Idempotent, harmless when the reply has come.
+   */
+  cancel(reset = false): void {
     if (this.#stage === 'done') return
     this.#stage = 'done'
-    this.#socket?.close()
+    this.#socket?.close(reset)
   }
 }
 

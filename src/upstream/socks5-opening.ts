@@ -159,13 +159,16 @@ export abstract class Opening implements HandshakeListener {
     if (this.#quietTicks > (onTrial ? TRIAL_QUIET_TICKS : QUIET_TICKS)) this.#startSecond()
   }
 
-  /** Nothing is called any more, what was opened for it is closed. Idempotent, harmless after the end. */
+  /**
+   * Nothing is called any more, what was opened for it is reset: dials that are given up in numbers would use up the ports of this
+   * machine in TIME_WAIT. Idempotent, harmless after the end.
+   */
   cancel(): void {
     if (this.#over) return
     this.#over = true
     if (this.#quietTicks >= SILENT_TICKS && !this.#secondBegun) this.#host.manners.stayedSilent()
-    this.#first?.cancel()
-    this.#second?.cancel()
+    this.#first?.cancel(true)
+    this.#second?.cancel(true)
     this.#host.cancelled(this)
   }
 }

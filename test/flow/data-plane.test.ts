@@ -16,8 +16,10 @@ test('data-plane: a SYN is one dial, however often it comes, and is answered whe
   await rig.dialer.succeed()
   const out = await untilSent(rig)
   t.is(out[0]!.tcp!.flags, Flag.syn | Flag.ack)
-  t.is(rig.plane.counters().dials_in_flight, 0)
+  t.is(rig.plane.counters().dials_in_flight, 1, 'until the client has answered')
   t.is(rig.plane.flows()[0]!.state, 'opening')
+  rig.send(segment(Flag.ack, { seq: 1001, ack: out[0]!.tcp!.seq + 1 }))
+  t.is(rig.plane.counters().dials_in_flight, 0)
 })
 
 test('data-plane: a failed dial is told to the client in the same turn, with one debug line', async t => {

@@ -68,11 +68,11 @@ export interface Message {
 // ---- TCP ----
 
 /** connect(): the socket's number, or the code of the error, and how long it took. */
-export async function dial(host: string, port: number, timeoutMs = 10_000) {
+export async function dial(host: string, port: number, timeoutMs = 10_000, localAddress?: string) {
   const socket = new Socket({ allowHalfOpen: true })
   const id = tcpEnds.push(new End(socket)) - 1
   const start = performance.now()
-  socket.connect({ host, port })
+  socket.connect({ host, port, ...(localAddress === undefined ? {} : { localAddress }) })
   const timer = setTimeout(
     () => socket.destroy(Object.assign(new Error('late'), { code: 'STILL_CONNECTING' })),
     timeoutMs,

@@ -160,7 +160,7 @@ test.serial(
 
 test.serial('refusal: above the cap of dials clients wait, and those in flight are not disturbed', async t => {
   await gateway.stop()
-  const args = ['--limits-dials', '5', '--tcp-connect-timeout', '3s']
+  const args = ['--limits-dials', '8', '--tcp-connect-timeout', '3s'] // of which clients that are not known have five
   gateway = await world.gateway({ proxy: 'socks5://10.8.0.2:1091', args })
   const dials = Promise.all(Array.from({ length: 12 }, (_, at) => world.near.call('dial', DEST4, 100 + at, 800)))
   await until(async () => (await gateway.counter('dial_limit')) >= 7, 'the cap')

@@ -51,7 +51,13 @@ export class World {
     const log = ['--log-level', 'debug', '--log-format', 'json']
     const workers = options.workers ?? 1
     const more = ['--workers', String(workers), ...(options.args ?? [])]
-    const [file, ...rest] = this.client.argv(process.execPath, [commandFile, ...args, ...log, ...more])
+    const [file, ...rest] = this.client.argv(process.execPath, [
+      ...(options.node ?? []),
+      commandFile,
+      ...args,
+      ...log,
+      ...more,
+    ])
     const child = spawn(file, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
     const gateway = new GatewayProcess(child, tun, socket, workers)
     await gateway.untilLog('gateway started')
@@ -74,6 +80,8 @@ export interface GatewayOptions {
   readonly tun?: string
   readonly proxy?: string
   readonly args?: readonly string[]
+  /** Arguments for Node itself. */
+  readonly node?: readonly string[]
   /** Default: 1. */
   readonly workers?: number
   /** false: leave the routes as they are. */
@@ -142,6 +150,16 @@ export class GatewayProcess {
   rss(): number {
     const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8')
     return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) * 1024
+  }
+
+  /** User and system time so far, milliseconds. */
+  cpuMs(): number {
+    const stat = readFileSync(`/proc/${this.child.pid}/stat`, 'utf8')
+    const [user, system] = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .slice(11, 13)
+    return (Number(user) + Number(system)) * 10 // USER_HZ is 100 wherever Node runs
   }
 
   /** Files that the process has open. */

@@ -45,6 +45,7 @@ static const struct {
   {"errorTimeout", TG_ERR_TIMEOUT},
   {"errorAborted", TG_ERR_ABORTED},
   {"errorMemory", TG_ERR_MEMORY},
+  {"errorDisplaced", TG_ERR_DISPLACED},
 
   {"answerReset", TG_ANSWER_RESET},
   {"answerNetUnreachable", TG_ANSWER_NET_UNREACHABLE},
@@ -71,6 +72,7 @@ static const struct {
   {"endpointPort", ENDPOINT(port)},
   {"endpointUsed", ENDPOINT(used)},
   {"endpointAddress", ENDPOINT(address)},
+  {"endpointStranger", ENDPOINT(is_stranger)},
 
   {"datagrams", TABLE(tg_datagrams)},
   {"datagramBytes", sizeof(struct tg_datagram)},

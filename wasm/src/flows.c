@@ -77,6 +77,7 @@ void tg_flow_free(struct tg_flow *flow)
 {
   u32_t id = (u32_t)(flow - tg_flows);
   tg_flow_unlink(flow);
+  tg_dial_end(&flow->dial);
   flow->state = TG_FREE;
   flow->events = 0;
   flow->free_next = free_head;

@@ -36,6 +36,7 @@ static void gone(struct tg_flow *flow, u32_t error)
   if (flow->state == TG_GONE) return;
   flow->state = TG_GONE;
   flow->error = error;
+  tg_dial_end(&flow->dial);
   tg_event(flow, TG_EV_GONE);
 }
 
@@ -101,6 +102,7 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   (void)arg;
   if (flow == NULL || err != ERR_OK) return ERR_VAL;
   flow->state = TG_OPEN;
+  tg_dial_proved(&flow->dial);
   pcb->mss = LWIP_MAX(pcb->mss, MIN_SND_MSS);
   pcb->snd_wnd_max = LWIP_MAX(pcb->snd_wnd_max, LEAST_WINDOW);
   flow->peer_mss = pcb->mss;
@@ -176,6 +178,11 @@ static void syn(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *head
     TG_COUNT(drop_flow_limit);
     return;
   }
+  if (!tg_dial_take(&flow->dial, TG_DIAL_TCP, names->client, names->family)) {
+    TG_COUNT(dial_limit);
+    tg_flow_free(flow);
+    return;
+  }
   hold(flow, p, header);
   if (flow->syn == NULL) {
     tg_flow_free(flow);
@@ -183,6 +190,17 @@ static void syn(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *head
   }
   flow->state = TG_HELD;
   tg_event(flow, TG_EV_SYN);
+}
+
+/* Not a word to the client: it tries again, and where its address was invented nobody is waiting. */
+void tg_tcp_displace(struct tg_dial *dial)
+{
+  struct tg_flow *flow = (struct tg_flow *)(void *)((u8_t *)dial - offsetof(struct tg_flow, dial));
+  TG_COUNT(dials_displaced);
+  held_drop(flow);
+  gone(flow, TG_ERR_DISPLACED);
+  tg_flow_unlink(flow);
+  if (flow->pcb != NULL) tcp_abandon(flow->pcb, 0);
 }
 
 /*

@@ -9,7 +9,8 @@
  *   sender.c    chunks → segments                       arrivals.c  what has arrived of them
  *   recovery.c  what was lost                           spans.c     what is in flight
  *   congestion.c  how much may be in flight
- *   pcbs.c      lwIP's control blocks, in O(1)          isn.c       sequences that nobody guesses
+ *   dials.c     whose dials there may be                pcbs.c      lwIP's control blocks, in O(1)
+ *   isn.c       sequences that nobody guesses
  *   icmp.c      truthful errors                         rate.c      how many of them, and of other answers
  *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client
  *   egress.c    packets to be written, as iovecs        events.c    what the host must look at
@@ -20,6 +21,7 @@
 #ifndef TUNGATE_H
 #define TUNGATE_H
 
+#include <stddef.h>
 #include <string.h>
 
 #include "lwip/netif.h"
@@ -33,6 +35,7 @@
 /* ---- bounds ---- */
 #define TG_MAX_FLOWS 65536     /* table size; the host may set a lower limit */
 #define TG_MAX_ENDPOINTS (65536 + 64) /* client UDP endpoints; the host may set a lower limit, plus one batch */
+#define TG_MAX_KNOWN 4096      /* sources that have completed a connection */
 #define TG_SLOTS 64            /* packets a batch */
 #define TG_SLOT_BYTES (12 + 65535 + 5)
 #define TG_DATAGRAMS 1024      /* from clients, a batch: a packet may carry many */
@@ -86,7 +89,17 @@ enum tg_error {
   TG_ERR_RESET,       /* RST from the client */
   TG_ERR_TIMEOUT,     /* the client does not answer any more */
   TG_ERR_ABORTED,     /* by the host */
-  TG_ERR_MEMORY
+  TG_ERR_MEMORY,
+  TG_ERR_DISPLACED    /* by the dial of another client (dials.c) */
+};
+
+/* A place among the dials in flight (dials.c). */
+enum tg_dial_kind { TG_DIAL_TCP, TG_DIAL_UDP };
+struct tg_dial {
+  u32_t source; /* 0: has none */
+  u8_t kind, is_stranger;
+  u64_t since_ms;
+  struct tg_dial *prev, *next;
 };
 
 /* Bytes for a client, on their way (chunks.c). */
@@ -120,6 +133,7 @@ struct tg_flow {
   u64_t challenged_ms; /* tcp_check.c; 0: never */
   u64_t opening_us; /* when the SYN-ACK left */
   struct tg_sender sender;
+  struct tg_dial dial;
 };
 
 extern struct tg_flow tg_flows[TG_MAX_FLOWS];
@@ -129,6 +143,13 @@ struct tg_flow *tg_flow_new(const u8_t *client, u32_t client_port, const u8_t *d
 void tg_flow_unlink(struct tg_flow *flow);
 void tg_flow_free(struct tg_flow *flow);
 u32_t tg_hash(const u8_t *address, u32_t port, u32_t seed);
+
+/* ---- dials.c ---- */
+int tg_dial_take(struct tg_dial *dial, u32_t kind, const u8_t *address, u32_t family);
+void tg_dial_end(struct tg_dial *dial);
+void tg_dial_proved(struct tg_dial *dial);
+/* The flow of this place, which is not open yet, gives way. */
+void tg_tcp_displace(struct tg_dial *dial);
 
 /* ---- pcbs.c ---- */
 enum tg_listed { TG_UNLISTED, TG_LIVE, TG_PARKED };
@@ -187,7 +208,7 @@ int tg_rate_allows(struct tg_rate *rate, u32_t per_second);
   X(drop_option) X(drop_protocol) X(drop_icmp) X(drop_vnet) X(drop_fragment) X(drop_memory) X(drop_egress)             \
   X(drop_flow_limit) X(drop_sequence) X(drop_receive_budget) X(drop_out_of_order) X(challenge_acks) X(icmp_limited)    \
   X(syn_retransmitted) X(tcp_opened) X(tcp_retransmitted) X(tcp_retransmitted_bytes) X(tcp_timeouts) X(udp_in)         \
-  X(udp_out) X(udp_family) X(icmp_out)
+  X(dial_limit) X(dials_displaced) X(udp_out) X(udp_family) X(icmp_out)
 struct tg_counters {
 #define X(name) double name;
   TG_COUNTERS(X)
@@ -296,6 +317,8 @@ struct tg_endpoint { /* a client's UDP address and port */
   u32_t family, port;
   u8_t address[16];
   u32_t used, hash_next, free_next;
+  u32_t is_stranger; /* it was one when its first datagram came */
+  struct tg_dial dial;
 };
 
 struct tg_datagram { /* from a client */

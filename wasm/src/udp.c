@@ -58,20 +58,26 @@ static u32_t *bucket_of(const u8_t *address, u32_t port)
   return &buckets[tg_hash(address, port, 1) % BUCKETS];
 }
 
-static struct tg_endpoint *endpoint(const u8_t *address, u32_t port, u32_t family)
+/* The endpoint of a client; a new one has a place for its dial. NULL: there is none, `reason` is where that is counted. */
+static struct tg_endpoint *endpoint(const u8_t *address, u32_t port, u32_t family, double **reason)
 {
   u32_t *bucket = bucket_of(address, port);
   for (u32_t id = *bucket; id != 0; id = tg_endpoints[id - 1].hash_next) {
     struct tg_endpoint *known = &tg_endpoints[id - 1];
     if (known->port == port && known->family == family && memcmp(known->address, address, 16) == 0) return known;
   }
+  struct tg_dial dial = {0};
+  *reason = &tg_counters.drop_flow_limit;
   if (used >= tg_config.max_endpoints) return NULL;
+  *reason = &tg_counters.dial_limit;
+  if (!tg_dial_take(&dial, TG_DIAL_UDP, address, family)) return NULL;
   u32_t id = free_head;
   if (id != NONE) free_head = tg_endpoints[id].free_next;
   else id = fresh++;
   used++;
   struct tg_endpoint *made = &tg_endpoints[id];
-  *made = (struct tg_endpoint){.family = family, .port = port, .used = 1, .hash_next = *bucket};
+  *made = (struct tg_endpoint){
+    .family = family, .port = port, .used = 1, .hash_next = *bucket, .is_stranger = dial.is_stranger, .dial = dial};
   memcpy(made->address, address, 16);
   *bucket = id + 1;
   return made;
@@ -85,10 +91,25 @@ TG_EXPORT(tg_udp_forget) void tg_udp_forget(u32_t id)
   u32_t *link = bucket_of(gone->address, gone->port);
   while (*link != id + 1) link = &tg_endpoints[*link - 1].hash_next;
   *link = gone->hash_next;
+  tg_dial_end(&gone->dial);
   gone->used = 0;
   gone->free_next = free_head;
   free_head = id;
   used--;
+}
+
+/* The endpoint has, or gets, a place for a dial; 0 when there is none. */
+TG_EXPORT(tg_udp_dial) u32_t tg_udp_dial(u32_t id)
+{
+  struct tg_endpoint *of = &tg_endpoints[id];
+  if (tg_dial_take(&of->dial, TG_DIAL_UDP, of->address, of->family)) return 1;
+  TG_COUNT(dial_limit);
+  return 0;
+}
+
+TG_EXPORT(tg_udp_dial_end) void tg_udp_dial_end(u32_t id)
+{
+  tg_dial_end(&tg_endpoints[id].dial);
 }
 
 TG_EXPORT(tg_endpoints_used) u32_t tg_endpoints_used(void)
@@ -173,11 +194,8 @@ void tg_udp_packet(struct pbuf *p, int vouched, u32_t segment)
   }
   u8_t client[16];
   tg_put_address(client, ip_current_src_addr());
-  struct tg_endpoint *from = endpoint(client, lwip_ntohs(header->src), family);
-  if (from == NULL) {
-    reason = &tg_counters.drop_flow_limit;
-    goto drop;
-  }
+  struct tg_endpoint *from = endpoint(client, lwip_ntohs(header->src), family, &reason);
+  if (from == NULL) goto drop;
   u32_t dest_port = lwip_ntohs(header->dest);
   pbuf_remove_header(p, UDP_HLEN);
   queue_all(p, segment, (u32_t)(from - tg_endpoints), family, dest_port);
