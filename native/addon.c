@@ -124,6 +124,7 @@ static napi_value tun_open_function(napi_env env, napi_callback_info info) {
   napi_set_named_property(env, result, "uso", bool_value(env, tun.uso));
   napi_set_named_property(env, result, "created", bool_value(env, tun.created));
   napi_set_named_property(env, result, "mtu", int_value(env, tun.mtu));
+  napi_set_named_property(env, result, "queues", int_value(env, tun.queues));
   return result;
 }
 

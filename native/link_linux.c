@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_addr.h>
+#include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -84,20 +85,73 @@ static void put(struct request *request, uint16_t type, const void *data, uint16
   request->header.nlmsg_len = NLMSG_ALIGN(request->header.nlmsg_len) + RTA_ALIGN(attribute->rta_len);
 }
 
-/** Sends the request and waits for its acknowledgement. Returns 0 or an errno. */
-static int transact(int fd, struct request *request) {
+/** Sends the request, and waits for its answer in `answer`. Returns the answer's bytes, or a negative errno. */
+static ssize_t converse(int fd, struct request *request, uint8_t *answer, size_t room) {
   request->header.nlmsg_seq++;
-  if (send(fd, request, request->header.nlmsg_len, 0) < 0) return errno;
+  if (send(fd, request, request->header.nlmsg_len, 0) < 0) return -errno;
   for (;;) {
-    _Alignas(struct nlmsghdr) uint8_t answer[4096];
-    ssize_t length = recv(fd, answer, sizeof answer, 0);
+    ssize_t length = recv(fd, answer, room, 0);
     if (length < 0 && errno == EINTR) continue;
-    if (length < 0) return errno == EAGAIN ? ETIMEDOUT : errno;
+    if (length < 0) return errno == EAGAIN ? -ETIMEDOUT : -errno;
     const struct nlmsghdr *header = (const void *)answer;
     if (!NLMSG_OK(header, (size_t)length) || header->nlmsg_seq != request->header.nlmsg_seq) continue;
-    if (header->nlmsg_type != NLMSG_ERROR) continue;
-    return -((const struct nlmsgerr *)NLMSG_DATA(header))->error;
+    if (header->nlmsg_type != NLMSG_ERROR) return length;
+    int error = ((const struct nlmsgerr *)NLMSG_DATA(header))->error;
+    return error < 0 ? error : 0;
   }
+}
+
+/** Sends the request and waits for its acknowledgement. Returns 0 or an errno. */
+static int transact(int fd, struct request *request) {
+  _Alignas(struct nlmsghdr) uint8_t answer[4096];
+  ssize_t result = converse(fd, request, answer, sizeof answer);
+  return result < 0 ? (int)-result : 0;
+}
+
+/** A socket for questions and changes, with a bound on the wait. -1 with errno. */
+static int open_netlink(void) {
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  struct timeval limit = {.tv_sec = ACK_TIMEOUT_SECONDS};
+  if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0) return fd;
+  int error = errno;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
+/** The attribute of that type among `length` bytes of them, or NULL. */
+static const struct rtattr *find(const struct rtattr *attribute, int length, unsigned type) {
+  for (; RTA_OK(attribute, length); attribute = RTA_NEXT(attribute, length))
+    if ((attribute->rta_type & NLA_TYPE_MASK) == type) return attribute;
+  return NULL;
+}
+
+/** One that was found, but for its header. */
+static const struct rtattr *find_in(const struct rtattr *nest, unsigned type) {
+  return nest == NULL ? NULL : find(RTA_DATA(nest), (int)RTA_PAYLOAD(nest), type);
+}
+
+int link_queues(const char *name) {
+  _Alignas(struct nlmsghdr) uint8_t answer[16384];
+  struct request request = {
+      .header = {.nlmsg_len = NLMSG_LENGTH(sizeof request.link), .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST},
+      .link = {.ifi_family = AF_UNSPEC, .ifi_index = link_index(name)},
+  };
+  int fd = request.link.ifi_index > 0 ? open_netlink() : -1;
+  if (fd < 0) return 0;
+  ssize_t length = converse(fd, &request, answer, sizeof answer);
+  close(fd);
+  const struct nlmsghdr *header = (const void *)answer;
+  if (length <= 0 || header->nlmsg_type != RTM_NEWLINK) return 0;
+  const struct ifinfomsg *link = NLMSG_DATA(header);
+  const struct rtattr *information = find(IFLA_RTA(link), (int)IFLA_PAYLOAD(header), IFLA_LINKINFO);
+  const struct rtattr *data = find_in(information, IFLA_INFO_DATA);
+  uint32_t queues = 0;
+  for (unsigned type = IFLA_TUN_NUM_QUEUES; type <= IFLA_TUN_NUM_DISABLED_QUEUES; type++) {
+    const struct rtattr *count = find_in(data, type);
+    if (count != NULL && RTA_PAYLOAD(count) == sizeof queues) queues += *(const uint32_t *)RTA_DATA(count);
+  }
+  return (int)queues;
 }
 
 static const char *link_advice(int error) {
@@ -181,15 +235,11 @@ void link_configure(void *argument) {
     fault_set(&link->fault, errno, "ioctl(SIOCGIFINDEX)", link_advice(errno));
     return;
   }
-  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  int fd = open_netlink();
   if (fd < 0) {
     fault_set(&link->fault, errno, "socket(AF_NETLINK)", "");
     return;
   }
-  struct timeval limit = {.tv_sec = ACK_TIMEOUT_SECONDS};
-  if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
-    fault_set(&link->fault, errno, "setsockopt(SO_RCVTIMEO)", "");
-  else
-    configure(link, fd, index);
+  configure(link, fd, index);
   close(fd);
 }

@@ -44,6 +44,12 @@ bool link_exists(const char *name);
 /** Bytes, or 0 when there is no such device. */
 int link_mtu(const char *name);
 
+/**
+ * Queues that are attached to a multi-queue tun, of all programs, those that are switched off included. 0 where there is no such
+ * device, or the kernel (before 4.17) does not say.
+ */
+int link_queues(const char *name);
+
 /** ARPHRD_… of if_arp.h, or -1 when there is no such device. */
 int link_hardware_type(const char *name);
 

@@ -168,6 +168,7 @@ void tun_open(void *argument) {
   if (tun->fd < 0) return;
   tun->fault = (struct fault){0};
   tun->mtu = link_mtu(tun->name);
+  tun->queues = link_queues(tun->name);
 }
 
 /** Bytes of a batch: more would have left the caches of the processor before they are sent on. */

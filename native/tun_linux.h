@@ -27,6 +27,8 @@ struct tun {
   /** UDP super-packets are taken and given as well (VIRTIO_NET_HDR_GSO_UDP_L4). */
   bool uso;
   bool created;
+  /** Queues attached to it now, ours included, and of whomever; 0 for a device with a single one. */
+  int queues;
   /** Bytes; 0 when the device of `given_fd` is not in this network namespace. */
   int mtu;
   struct fault fault;

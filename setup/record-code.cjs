@@ -1,4 +1,7 @@
-/** Loaded before the command by setup/bundle.mjs: when it ends, what V8 compiled of each script is written beside it. */
+/**
+ * Loaded before the command by setup/bundle.mjs: when it ends, what V8 compiled of each script is written beside it, as
+ * src/tungate.cts wants it: the code, the code again, the script.
+ */
 const { writeFileSync } = require('node:fs')
 const { setFlagsFromString } = require('node:v8')
 const vm = require('node:vm')
@@ -13,7 +16,8 @@ vm.Script = function (source, options) {
   if (isWhole) setFlagsFromString('--lazy')
   process.once('exit', () => {
     const file = filename.replace(/\.cjs$/, `-${process.version}-${process.arch}.cache`)
-    writeFileSync(file, script.createCachedData())
+    const code = script.createCachedData()
+    writeFileSync(file, Buffer.concat([code, code, Buffer.from(source, 'latin1')]))
   })
   return script
 }

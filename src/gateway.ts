@@ -6,6 +6,7 @@ import { EventEmitter } from 'node:events'
 
 import { GatewayError, SystemError } from './errors.ts'
 import { addon, type TunInfo } from './io/addon.ts'
+import { socketsPerPlane } from './io/descriptors.ts'
 import { Socket } from './io/socket.ts'
 import {
   completeOptions,
@@ -23,6 +24,9 @@ export type { FlowView, Gateway, GatewayInput, GatewayOptions, ProxyOptions } fr
 export { DEFAULTS } from './options.ts'
 export type { GatewayLog } from './plane/plane.ts'
 
+/** errno(3). */
+const EBUSY = 16
+
 const silent: GatewayLog = { debugEnabled: false, error() {}, warn() {}, info() {}, debug() {} }
 
 /** Throws ConfigError when an option is of the wrong kind. Nothing is opened before start(). */
@@ -38,6 +42,8 @@ class TunGateway extends EventEmitter implements Gateway {
   #planes: Planes | undefined
   #closing: Promise<void> | undefined
   #failed = false
+  /** Rejects start(), while it is under way. */
+  #failStart: ((error: GatewayError) => void) | undefined
 
   constructor(options: GatewayOptions, log: GatewayLog) {
     super()
@@ -55,12 +61,17 @@ class TunGateway extends EventEmitter implements Gateway {
     }
     Socket.checkBinding(this.#options.bind)
     this.#queues = openQueues(this.#options)
+    const failed = new Promise<never>((_, reject) => {
+      this.#failStart = reject
+    })
     try {
-      await this.#startPlanes()
+      await Promise.race([this.#startPlanes(), failed])
       this.#requireOpen()
     } catch (error) {
       await this.close()
       throw error
+    } finally {
+      this.#failStart = undefined
     }
     const { name, mtu, vnetHdr, created } = this.#queues[0]!
     const device = created ? 'made' : 'attached'
@@ -71,7 +82,8 @@ class TunGateway extends EventEmitter implements Gateway {
   async #startPlanes(): Promise<void> {
     const setup = { options: this.#options, log: this.#log, onFatal: (error: GatewayError) => this.#fail(error) }
     const [queue, ...more] = this.#queues
-    if (more.length === 0) this.#planes = new Plane({ ...setup, queue: queue!, upstreamLog: this.#log })
+    if (more.length === 0)
+      this.#planes = new Plane({ ...setup, queue: queue!, upstreamLog: this.#log, sockets: socketsPerPlane(1) })
     else {
       const { PlaneThreads } = await import('./plane/plane-threads.ts')
       this.#requireOpen()
@@ -87,7 +99,8 @@ class TunGateway extends EventEmitter implements Gateway {
   #fail(error: GatewayError): void {
     if (this.#failed || this.#closing !== undefined) return
     this.#failed = true
-    this.emit('error', error)
+    if (this.#failStart !== undefined) this.#failStart(error)
+    else this.emit('error', error)
   }
 
   counters(): Readonly<Record<string, number>> {
@@ -104,8 +117,10 @@ class TunGateway extends EventEmitter implements Gateway {
   }
 
   async #close(): Promise<void> {
-    await this.#planes?.close()
-    for (const { fd } of this.#queues) addon.close(fd, false)
+    const held = (await this.#planes?.close()) ?? []
+    // the number of one that a thread still reads must not become another file's
+    for (const { fd } of this.#queues) if (!held.includes(fd)) addon.close(fd, false)
+    if (held.length > 0) this.#log.warn('a worker does not end: the device stays until the process does')
     if (this.#queues.length > 0) this.#log.info('gateway stopped', { tun: this.tunName })
   }
 }
@@ -129,6 +144,7 @@ function openQueues(options: GatewayOptions): TunInfo[] {
       // an inherited descriptor of another namespace may not tell its device's MTU
       queues.push({ ...info, mtu: info.mtu || tun.mtu })
     }
+    requireOurs(queues)
     return queues
   } catch (error) {
     for (const { fd } of queues) addon.close(fd, false)
@@ -136,4 +152,14 @@ function openQueues(options: GatewayOptions): TunInfo[] {
     if (workers === 1 || !tooFew) throw error
     throw new SystemError(error.code, `workers ${workers}: ${error.message}`, error.syscall, error.errno)
   }
+}
+
+/** The kernel spreads flows over all queues of a device: those of another program would take some of ours. */
+function requireOurs(opened: readonly TunInfo[]): void {
+  const { name, queues } = opened.at(-1)!
+  const others = queues - opened.length
+  if (others <= 0) return
+  const held = others === 1 ? 'a queue' : `${others} queues`
+  const message = `${name}: another program holds ${held} of this device, and would get a part of its packets: end it first`
+  throw new SystemError('EBUSY', message, 'rtnetlink(RTM_GETLINK)', EBUSY)
 }

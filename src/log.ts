@@ -4,6 +4,7 @@
  */
 import type { Writable } from 'node:stream'
 import type { Logger } from 'winston'
+import { LogSink } from './log-sink.ts'
 import { escapeControls, redactUrls } from './redact.ts'
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug'
@@ -20,7 +21,7 @@ export interface Log {
 }
 
 export interface LogOutput extends Log {
-  /** Resolves when every line has been handed to the stream. Idempotent. Lines after it are dropped. */
+  /** Resolves when every line has been written, or nothing takes it. Idempotent. Lines after it are dropped. */
   close(): Promise<void>
 }
 
@@ -51,7 +52,8 @@ export function createLog(options: LogOptions, stream?: Writable): LogOutput {
 class WinstonLog implements LogOutput {
   readonly debugEnabled: boolean
   readonly #options: LogOptions
-  #stream: Writable | undefined
+  readonly #stream: Writable | undefined
+  #sink: LogSink | undefined
   #logger: Logger | undefined
   #waiting: LogRecord[] = []
   #timer: NodeJS.Timeout | undefined
@@ -66,7 +68,7 @@ class WinstonLog implements LogOutput {
 
   error(message: string, fields?: LogFields): void {
     this.#write('error', message, fields)
-    if (this.#timer !== undefined) void this.#load()
+    if (this.#timer !== undefined) this.#loadSoon()
   }
 
   warn(message: string, fields?: LogFields): void {
@@ -91,28 +93,39 @@ class WinstonLog implements LogOutput {
     this.#waiting.push(record)
     if (this.#waiting.length === MAX_WAITING_LINES) this.#writeWaiting()
     if (this.#loaded !== undefined || this.#timer !== undefined) return
-    if (this.#stream === undefined) process.once('exit', this.#writeWaiting)
-    this.#timer = setTimeout(() => this.#load(), LOAD_DELAY_MS).unref()
+    if (this.#stream === undefined) process.off('exit', this.#writeWaiting).once('exit', this.#writeWaiting)
+    this.#timer = setTimeout(() => this.#loadSoon(), LOAD_DELAY_MS).unref()
   }
 
+  /** Rejects when winston cannot be read: no descriptor is free, perhaps. Its lines are written then, and it is tried again. */
   #load(): Promise<Logger> {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    this.#loaded ??= import('winston').then(({ default: winston }) => {
-      const line = lineOf(this.#options.format)
-      const logger = winston.createLogger({
-        levels: LEVELS,
-        level: this.#options.level,
-        format: winston.format.printf(info => line(info as unknown as LogRecord)),
-        transports: [new winston.transports.Stream({ stream: this.#output() })],
+    this.#loaded ??= import('winston')
+      .then(({ default: winston }) => {
+        const line = lineOf(this.#options.format)
+        const logger = winston.createLogger({
+          levels: LEVELS,
+          level: this.#options.level,
+          format: winston.format.printf(info => line(info as unknown as LogRecord)),
+          transports: [new winston.transports.Stream({ stream: this.#stream ?? this.#output().stream() })],
+        })
+        for (const record of this.#waiting) logger.log(record)
+        this.#waiting = []
+        process.off('exit', this.#writeWaiting)
+        this.#logger = logger
+        return logger
       })
-      for (const record of this.#waiting) logger.log(record)
-      this.#waiting = []
-      process.off('exit', this.#writeWaiting)
-      this.#logger = logger
-      return logger
-    })
+      .catch(error => {
+        this.#loaded = undefined
+        this.#writeWaiting()
+        throw error
+      })
     return this.#loaded
+  }
+
+  #loadSoon(): void {
+    this.#load().catch(() => {})
   }
 
   /** Without winston, whose loading takes a turn: the process ends in this one. One write, which a pipe takes at once. */
@@ -120,13 +133,14 @@ class WinstonLog implements LogOutput {
     const line = lineOf(this.#options.format)
     const text = this.#waiting.map(record => `${line(record)}\n`).join('')
     this.#waiting = []
-    if (text !== '') this.#output().write(text)
+    if (text === '') return
+    if (this.#stream === undefined) this.#output().write(text)
+    else this.#stream.write(text)
   }
 
-  #output(): Writable {
-    // A reader of the log that went away is no reason to end.
-    this.#stream ??= process.stderr.on('error', () => {})
-    return this.#stream
+  #output(): LogSink {
+    this.#sink ??= new LogSink(lines => this.warn('lines of the log were lost: nothing took them', { lines }))
+    return this.#sink
   }
 
   close(): Promise<void> {
@@ -135,11 +149,16 @@ class WinstonLog implements LogOutput {
   }
 
   async #end(): Promise<void> {
-    const logger = await this.#load()
-    await new Promise<void>(resolve => {
-      logger.once('finish', resolve)
-      logger.end()
-    })
+    try {
+      const logger = await this.#load()
+      await new Promise<void>(resolve => {
+        logger.once('finish', resolve)
+        logger.end()
+      })
+    } catch {
+      // its lines are written
+    }
+    await this.#sink?.flush()
   }
 }
 

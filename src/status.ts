@@ -129,6 +129,10 @@ export function readStatus(path: string): Promise<StatusDocument> {
     })
     socket.on('error', error => reject(readError(path, error)))
     socket.on('end', () => {
+      if (length === 0) {
+        const reason = 'the gateway closed the connection without an answer: it has no file descriptor left, perhaps'
+        return reject(new GatewayError('STATUS_SOCKET', `${quote(path)}: ${reason}`))
+      }
       try {
         resolve(JSON.parse(Buffer.concat(chunks).toString('utf8')) as StatusDocument)
       } catch (cause) {

@@ -30,25 +30,37 @@ test('bundle: this version of Node takes every cache that was made with it', t =
   for (const name of caches) {
     const program = `const [file, cache] = process.argv.slice(1)
       const { readFileSync } = require('node:fs')
-      const options = { filename: file, cachedData: readFileSync(cache) }
-      console.log(new (require('node:vm').Script)(readFileSync(file, 'latin1'), options).cachedDataRejected)`
+      const source = readFileSync(file, 'latin1')
+      const bytes = readFileSync(cache)
+      const options = { filename: file, cachedData: bytes.subarray(0, (bytes.length - source.length) / 2) }
+      console.log(new (require('node:vm').Script)(source, options).cachedDataRejected)`
     const file = join(source, 'bundle', `${name.slice(0, name.indexOf('-'))}.cjs`)
     const { stdout } = node(['-e', program, file, join(source, 'bundle', name)])
     t.is(stdout, 'false\n', name)
   }
 })
 
-for (const [title, spoil] of [
+/** Changes a byte at each of these places, as shares of the file. */
+function spoil(file: string, places: readonly number[]): void {
+  const bytes = readFileSync(file)
+  for (const place of places) bytes[Math.floor(place * bytes.length)]! ^= 0xa5
+  writeFileSync(file, bytes)
+}
+
+for (const [title, change] of [
   ['no cache', file => rmSync(file)],
   ['an empty cache', file => truncateSync(file, 0)],
   ['half a cache', file => truncateSync(file, readFileSync(file).length >> 1)],
   ['a cache that is none', file => writeFileSync(file, 'x'.repeat(100_000))],
+  ['wrong bytes in a cache', file => spoil(file, [0.001, 0.01, 0.1, 0.2, 0.3])],
+  ['wrong bytes in the second half of a cache', file => spoil(file, [0.5])],
+  ['a cache of another script of the same length', file => spoil(file, [0.99])],
 ] as const satisfies [string, (file: string) => void][]) {
   test(`bundle: with ${title} all is the same, and nothing is said`, t => {
     const { command, bundle } = copyCommand(t)
     const before = check(command)
     t.is(before.status, 0, before.stderr)
-    for (const name of caches) spoil(join(bundle, name))
+    for (const name of caches) change(join(bundle, name))
     const { status, stdout, stderr } = check(command)
     t.deepEqual({ status, stdout, stderr }, { status: 0, stdout: before.stdout, stderr: '' })
   })

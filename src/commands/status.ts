@@ -3,6 +3,14 @@ import { escapeControls } from '../redact.ts'
 import { readStatus, type StatusDocument } from '../status.ts'
 
 const MAX_ROWS = 50
+/** Counters that tell how much of a limit is in use; the limit itself is the counter `limit_…`. */
+const IN_USE: Readonly<Record<string, string>> = {
+  flows: 'flow_slots',
+  dials: 'dials_in_flight',
+  associations: 'udp_flows',
+  descriptors: 'open_descriptors',
+  stack_memory_bytes: 'stack_memory_bytes',
+}
 
 /** The text to print. Throws GatewayError when no gateway answers. */
 export async function status(path: string, json: boolean): Promise<string> {
@@ -17,10 +25,16 @@ export function statusTable(document: StatusDocument): string {
     `proxy    ${proxy}`,
     `flows    ${flows.length}`,
   ]
-  const counted = Object.entries(counters).map(([name, value]) => [
-    name,
-    /bytes/i.test(name) ? printBytes(value) : String(value),
-  ])
+  const print = (name: string, value: number) => (/bytes/i.test(name) ? printBytes(value) : String(value))
+  const counted = Object.entries(counters)
+    .filter(([name]) => !name.startsWith('limit_'))
+    .map(([name, value]) => [name, print(name, value)])
+  const limits = Object.entries(IN_USE).flatMap(([name, counter]) => {
+    const limit = counters[`limit_${name}`]
+    if (limit === undefined) return []
+    const used = counters[counter] ?? 0
+    return [[name, print(name, used), print(name, limit), `${Math.round((100 * used) / limit)} %`]]
+  })
   const busiest = [...flows].sort((a, b) => b.bytesUp + b.bytesDown - a.bytesUp - a.bytesDown).slice(0, MAX_ROWS)
   const rows = busiest.map(flow => [
     flow.protocol,
@@ -32,6 +46,7 @@ export function statusTable(document: StatusDocument): string {
     printBytes(flow.bytesDown),
   ])
   const parts = [head.join('\n'), columns([['COUNTER', 'VALUE'], ...counted], [1])]
+  if (limits.length > 0) parts.splice(1, 0, columns([['LIMIT', 'IN USE', 'OF', ''], ...limits], [1, 2, 3]))
   if (rows.length > 0) {
     parts.push(columns([['PROTO', 'CLIENT', 'DESTINATION', 'STATE', 'AGE', 'UP', 'DOWN'], ...rows], [4, 5, 6]))
   }

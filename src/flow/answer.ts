@@ -18,6 +18,7 @@ const TCP_ANSWERS: { readonly [failure in DialFailure]: AnswerName & keyof Abi }
   'ttl-expired': 'answerHostUnreachable',
   general: 'answerReset',
   unsupported: 'answerReset',
+  'no-resources': 'answerReset',
   'upstream-down': 'answerReset',
   authentication: 'answerReset',
   timeout: 'answerSilence',

@@ -3,12 +3,13 @@
  * configuration and gives out counters. This file is the turn: packets in, events handled, packets out.
  */
 import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
-import type { Io } from '../io/addon.ts'
 import type { Poller, Turns, Watcher } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Tun } from '../tun/tun.ts'
 import type { DialError, Dialer } from '../upstream/dialer.ts'
+import { Clock } from './clock.ts'
+import { LimitWatch } from './limit-watch.ts'
 import { TcpFlow, type TcpHost } from './tcp-flow.ts'
 import type { TcpRelay } from './tcp-relay.ts'
 import { type UdpCounters, UdpFlow, type UdpHost } from './udp-flow.ts'
@@ -47,8 +48,9 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     udp_associations: 0,
   }
   now = performance.now()
+  readonly #clock = new Clock(this.now)
   readonly #tun: Tun
-  readonly #io: Io
+  readonly #poller: Poller
   readonly #options: PlaneOptions
   readonly #log: PlaneLog
   readonly #onFailure: (error: unknown) => void
@@ -62,6 +64,9 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly #sweeper: NodeJS.Timeout
   #dialsRefused = 0
   readonly #complaints = new Map<string, number>()
+  readonly #watch = new LimitWatch()
+  /** SYNs that found no place, as of the last sweep. */
+  #flowsDropped = 0
   #closed = false
 
   /** @param onFailure what ends this plane: the device is gone, or the stack stopped */
@@ -69,7 +74,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.stack = parts.stack
     this.dialer = parts.dialer
     this.#tun = parts.tun
-    this.#io = parts.poller.io
+    this.#poller = parts.poller
     this.#options = options
     this.#log = log
     this.#onFailure = onFailure
@@ -88,7 +93,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   /** A batch of events comes. */
   beginTurn(): void {
     if (this.#closed) return
-    this.now = performance.now()
+    this.#readClock()
     this.stack.exports.tg_set_now(this.now)
   }
 
@@ -171,6 +176,17 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
 
   // ---- timers ----
 
+  #readClock(): void {
+    this.now = performance.now() - this.#clock.skipped
+    if (this.now > this.#clock.latest) this.#leapt()
+  }
+
+  #leapt(): void {
+    const ms = this.#clock.leapt(this.now)
+    this.now -= ms
+    this.#log.warn('the gateway stood still: its time-outs wait for so long', { ms: Math.round(ms) })
+  }
+
   #startTicking(): void {
     this.#ticker = setInterval(() => this.#guarded(() => this.#tick()), this.stack.abi.tickMs)
   }
@@ -182,13 +198,13 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
 
   #hurry(): void {
     this.#hurrying = undefined
-    this.now = performance.now()
+    this.#readClock()
     this.stack.exports.tg_hurry(this.now)
     this.endTurn()
   }
 
   #tick(): void {
-    this.now = performance.now()
+    this.#readClock()
     const busy = this.stack.exports.tg_tick(this.now)
     this.#drain()
     this.flush()
@@ -198,7 +214,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   }
 
   #sweep(): void {
-    this.now = performance.now()
+    this.#readClock()
     for (const flow of this.#tcp) {
       flow?.sweep(this.#options.tcp)
       this.relieve()
@@ -207,17 +223,19 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       flow.sweep(this.#options.tcp.connectTimeoutMs)
       if (this.now - flow.usedAt >= this.#options.udp.idleTimeoutMs) this.#closeUdp(flow)
     }
+    this.#clock.swept(this.now)
     if (this.#ticker === undefined && this.stack.exports.tg_tick(this.now) !== 0) this.#startTicking()
     this.#drain()
     this.flush()
     this.#trim()
     this.#tellOfLimit()
+    this.#watchLimits()
   }
 
   /** What a burst needed and nobody needs any more goes back to the kernel. */
   #trim(): void {
     const { abi, exports } = this.stack
-    for (let rows = exports.tg_trim(); rows > 0; rows = exports.tg_trim()) this.#io.discard(abi.iovecs, rows)
+    for (let rows = exports.tg_trim(); rows > 0; rows = exports.tg_trim()) this.#poller.io.discard(abi.iovecs, rows)
   }
 
   /** The stack has refused dials since it was last looked at. */
@@ -342,8 +360,27 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#log.warn(message, fields)
   }
 
+  #watchLimits(): void {
+    const { exports } = this.stack
+    const { limits, udp } = this.#options
+    this.#compare('flows', exports.tg_flows_used(), limits.flows)
+    this.#compare('dials', exports.tg_dials(), limits.dials)
+    this.#compare('associations', this.#udp.size, udp.maxAssociations)
+    this.#compare('descriptors', this.#poller.used, this.#poller.capacity)
+    this.#compare('stack_memory_bytes', exports.tg_memory_used(), exports.tg_memory_size())
+    const dropped = this.stack.counter('drop_flow_limit')
+    if (dropped > this.#flowsDropped) this.#complain('too many flows: new ones wait for their client to try again')
+    this.#flowsDropped = dropped
+  }
+
+  #compare(name: string, used: number, limit: number): void {
+    if (this.#watch.isNews(name, used, limit)) this.#log.warn(`near a limit: ${name}`, { used, limit })
+  }
+
   counters(): Record<string, number> {
     const { exports } = this.stack
+    const { limits, udp } = this.#options
+    const { capacity } = this.#poller
     return {
       ...this.stack.counters(),
       ...this.#counters,
@@ -358,11 +395,17 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       receive_buffer_bytes: exports.tg_receive_held(),
       fragment_bytes: exports.tg_fragments_held(),
       out_of_order_bytes: exports.tg_out_of_order_held(),
+      stack_memory_bytes: exports.tg_memory_used(),
+      limit_flows: limits.flows,
+      limit_dials: limits.dials,
+      limit_associations: udp.maxAssociations,
+      ...(Number.isFinite(capacity) ? { limit_descriptors: capacity } : {}),
+      limit_stack_memory_bytes: exports.tg_memory_size(),
     }
   }
 
   flows(): FlowView[] {
-    this.now = performance.now()
+    this.#readClock()
     const views: FlowView[] = []
     for (const flow of this.#tcp) if (flow !== undefined) views.push(flow.view())
     for (const flow of this.#udp.values()) views.push(flow.view())

@@ -17,6 +17,8 @@ const MAX_QUEUED_BYTES = 256 * 1024
 const READS_A_TURN = 8
 /** After a refusal datagrams are answered with port unreachable for so long, before the proxy is asked again. */
 const REFUSED_MS = 1_000
+/** The same when this machine had no descriptor for it: those come back at any time. */
+const NO_RESOURCES_MS = 250
 /** An association that ends is made anew at once when its client was heard of so lately. */
 const REVIVE_MS = 10_000
 /** The length that recvDatagrams gives to a datagram larger than its slot. */
@@ -249,7 +251,7 @@ export class UdpFlow implements AssociationListener {
       if (now - this.usedAt < REVIVE_MS) this.#associate()
       return // otherwise it comes back with the next datagram
     }
-    this.#refusedUntil = now + REFUSED_MS
+    this.#refusedUntil = now + (error.failure === 'no-resources' ? NO_RESOURCES_MS : REFUSED_MS)
     this.#host.associationRefused(error)
     const { abi, bytes, exports } = this.#host.stack
     for (const { dest, port } of this.#takeQueue()) {

@@ -32,6 +32,8 @@ export interface TunInfo {
   readonly uso: boolean
   /** The device did not exist before, so it goes away with the descriptor. */
   readonly created: boolean
+  /** Queues attached to a multi-queue device when this one was opened, by whomever, this one included; 0: it has a single one. */
+  readonly queues: number
   /** The device's MTU in bytes when opened; 0 when `fd` was given and its device is not in the namespace looked at. */
   readonly mtu: number
 }

@@ -29,14 +29,25 @@ export class Poller {
   #freed: number[] = []
   readonly #ready = new Int32Array(2 * BATCH)
   #turns: Turns
+  /** Descriptors that may be watched. */
+  readonly capacity: number
+  /** Those that are. Read only. */
+  used = 0
   readonly #onFailure: (error: unknown) => void
 
   /**
    * @param memory what all offsets given to `io` point into
    * @param onTurn called after each batch of events
    * @param onFailure an exception of a watcher or of onTurn; the rest of the batch is still delivered
+   * @param capacity above it sockets are refused as the kernel would at its limit
    */
-  constructor(memory: ArrayBuffer, onTurn: () => void, onFailure: (error: unknown) => void) {
+  constructor(
+    memory: ArrayBuffer,
+    onTurn: () => void,
+    onFailure: (error: unknown) => void,
+    capacity = Number.POSITIVE_INFINITY,
+  ) {
+    this.capacity = capacity
     this.#turns = { beginTurn: () => undefined, endTurn: onTurn }
     this.#onFailure = onFailure
     this.io = new addon.Io(memory, this.#ready, count => this.#deliver(count))
@@ -80,6 +91,7 @@ export class Poller {
       const name = addon.errnoName(result)
       throw new SystemError(name, `epoll_ctl: ${name}`, 'epoll_ctl', -result)
     }
+    this.used++
     return token
   }
 
@@ -89,7 +101,9 @@ export class Poller {
 
   /** The descriptor is about to be closed, which takes it out of the epoll. */
   remove(token: number): void {
-    if (this.#watchers[token] !== undefined) this.#forget(token)
+    if (this.#watchers[token] === undefined) return
+    this.used--
+    this.#forget(token)
   }
 
   #forget(token: number): void {

@@ -17,8 +17,17 @@ export interface Binding {
 }
 
 const LOOPBACK = Uint8Array.of(127, 0, 0, 1)
+const EMFILE = 24
 /** RFC 863. */
 const DISCARD_PORT = 9
+
+/** socket(2), epoll_ctl(2): of the process, of the system, of the kernel's memory, of what a user may watch. */
+const RESOURCES = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'ENOSPC'])
+
+/** It is this machine that has no descriptor, or no memory for one, at the moment. */
+export function lacksResources(error: unknown): boolean {
+  return error instanceof SystemError && RESOURCES.has(error.code)
+}
 
 export class Socket {
   readonly fd: number
@@ -39,12 +48,14 @@ export class Socket {
 
   /** Starts a TCP connect; throws SystemError when it fails at once. */
   static connectTcp(poller: Poller, to: IpEndpoint, binding: Binding, watcher: Watcher): Socket {
+    if (poller.used >= poller.capacity) throw tooManyFiles()
     const fd = addon.connectTcp(to.address, to.port, binding.mark, binding.interface)
     return new Socket(poller, started(fd, 'connect', to), watcher)
   }
 
   /** A UDP socket that hears only `to`. */
   static connectUdp(poller: Poller, to: IpEndpoint, binding: Binding, watcher: Watcher): Socket {
+    if (poller.used >= poller.capacity) throw tooManyFiles()
     const fd = addon.connectUdp(to.address, to.port, binding.mark, binding.interface)
     return new Socket(poller, started(fd, 'connect', to), watcher)
   }
@@ -89,6 +100,10 @@ export class Socket {
     this.poller.remove(this.#token)
     addon.close(this.fd, reset)
   }
+}
+
+function tooManyFiles(): SystemError {
+  return new SystemError('EMFILE', 'too many open files', 'socket', EMFILE)
 }
 
 function started(fd: number, syscall: string, to: IpEndpoint): number {

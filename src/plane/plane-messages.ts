@@ -12,6 +12,8 @@ export interface WorkerStart {
   readonly options: GatewayOptions
   readonly queue: TunInfo
   readonly module: Module
+  /** See PlaneSetup. */
+  readonly sockets: number
   readonly debugEnabled: boolean
   /** The number of the last request that was answered: a shared Int32Array of one, which the asker waits on. */
   readonly answered: Int32Array
@@ -41,7 +43,11 @@ export interface LogLine {
 }
 
 /** From the worker. */
-export type Report = { readonly started: true } | { readonly failed: PlainError } | { readonly log: LogLine }
+export type Report =
+  | { readonly started: true }
+  | { readonly failed: PlainError }
+  | { readonly trapped: PlainError }
+  | { readonly log: LogLine }
 
 /** An error of the project: structured cloning keeps neither class nor code. */
 export interface PlainError {

@@ -6,6 +6,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 
 import { GatewayError } from '../errors.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
+import { socketsPerPlane } from '../io/descriptors.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import { stackModule } from '../stack/stack.ts'
 import type { GatewayLog, Planes } from './plane.ts'
@@ -19,6 +20,7 @@ import {
   type WorkerStart,
 } from './plane-messages.ts'
 import { SharedLog } from './shared-log.ts'
+import { TrapLimit } from './trap-limit.ts'
 
 /** The worker's program: the same path from any script in a folder beside this one, as that of a bundle. */
 const WORKER_ENTRY = new URL('../plane/plane-worker.js', import.meta.url)
@@ -49,15 +51,22 @@ export class PlaneThreads implements Planes {
   constructor({ options, queues, log, onFatal, entry = WORKER_ENTRY }: ThreadsSetup) {
     const shared = new SharedLog(log)
     const part = partOf(options, queues.length)
+    const sockets = socketsPerPlane(queues.length)
+    const traps = new TrapLimit()
     let failed = false
     const onFailure = (error: GatewayError) => {
       if (!failed) onFatal(error)
       failed = true
     }
+    const onTrap = (error: GatewayError) => {
+      const last = traps.add(error)
+      if (last !== undefined) onFailure(last)
+    }
     try {
       for (const [worker, queue] of queues.entries()) {
-        const start = { options: part, queue, debugEnabled: log.debugEnabled }
-        this.#threads.push(new PlaneThread(entry, start, onFailure, line => shared.say(worker, line)))
+        const start = { options: part, queue, sockets, debugEnabled: log.debugEnabled }
+        const told = { onFailure, onTrap, onLine: (line: LogLine) => shared.say(worker, line) }
+        this.#threads.push(new PlaneThread(entry, start, told))
       }
     } catch (error) {
       void this.close() // those that were made
@@ -91,8 +100,9 @@ export class PlaneThreads implements Planes {
     return this.#threads.map(thread => thread.answersBy(deadline))
   }
 
-  async close(): Promise<void> {
-    await Promise.all(this.#threads.map(thread => thread.close()))
+  async close(): Promise<readonly number[]> {
+    const held = await Promise.all(this.#threads.map(async thread => ((await thread.close()) ? [] : [thread.queue])))
+    return held.flat()
   }
 }
 
@@ -108,9 +118,18 @@ function partOf(options: GatewayOptions, workers: number): GatewayOptions {
   }
 }
 
+/** What a worker reports. */
+interface ThreadListener {
+  readonly onFailure: (error: GatewayError) => void
+  readonly onTrap: (error: GatewayError) => void
+  readonly onLine: (line: LogLine) => void
+}
+
 class PlaneThread {
   /** Settles once: packets are answered, or the plane could not be made. */
   readonly started: Promise<void>
+  /** The descriptor of its queue. */
+  readonly queue: number
   readonly #worker: Worker
   readonly #exited: Promise<void>
   readonly #answered = new Int32Array(new SharedArrayBuffer(4))
@@ -123,11 +142,11 @@ class PlaneThread {
 
   constructor(
     entry: URL,
-    start: Pick<WorkerStart, 'options' | 'queue' | 'debugEnabled'>,
-    onFailure: (error: GatewayError) => void,
-    onLine: (line: LogLine) => void,
+    start: Pick<WorkerStart, 'options' | 'queue' | 'sockets' | 'debugEnabled'>,
+    { onFailure, onTrap, onLine }: ThreadListener,
   ) {
     const { port1, port2 } = new MessageChannel()
+    this.queue = start.queue.fd
     this.#answers = port1
     this.#onFailure = onFailure
     this.started = new Promise((resolve, reject) => {
@@ -146,6 +165,7 @@ class PlaneThread {
     })
     this.#worker.on('message', (report: Report) => {
       if ('log' in report) onLine(report.log)
+      else if ('trapped' in report) onTrap(errorOf(report.trapped))
       else if ('failed' in report) this.#fail(errorOf(report.failed))
       else this.#onStarted()
     })
@@ -197,15 +217,17 @@ class PlaneThread {
     return this.#known
   }
 
-  /** In order, or by force. A thread that cannot be ended (a look-up that hangs) does not keep the process. */
-  async close(): Promise<void> {
-    if (this.#state === 'ended') return
+  /** In order, or by force. false: it cannot be ended (a system call that hangs); it does not keep the process. */
+  async close(): Promise<boolean> {
+    if (this.#state === 'ended') return true
     this.#state = 'closing'
     this.#settleStart.reject(new GatewayError('CLOSED', 'the gateway was closed while it started'))
     this.#post({ close: true })
-    if (await endsWithin(this.#exited, CLOSE_LIMIT_MS)) return
+    if (await endsWithin(this.#exited, CLOSE_LIMIT_MS)) return true
     void this.#worker.terminate()
-    if (!(await endsWithin(this.#exited, TERMINATE_LIMIT_MS))) this.#worker.unref()
+    if (await endsWithin(this.#exited, TERMINATE_LIMIT_MS)) return true
+    this.#worker.unref()
+    return false
   }
 }
 

@@ -11,7 +11,7 @@ import {
   type WorkerStart,
 } from './plane-messages.ts'
 
-const { options, queue, module, debugEnabled, answered, answers } = workerData as WorkerStart
+const { options, queue, module, sockets, debugEnabled, answered, answers } = workerData as WorkerStart
 const port = parentPort!
 const tell = (report: Report) => port.postMessage(report)
 
@@ -25,8 +25,10 @@ const plane = new Plane({
   options,
   queue,
   module,
+  sockets,
   log: lines('plane'),
   upstreamLog: lines('upstream'),
+  onTrap: error => tell({ trapped: plainError(error) }),
   onFatal: error => tell({ failed: plainError(error) }),
 })
 

@@ -11,6 +11,7 @@ import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
 import { Socks5Dialer } from '../upstream/socks5.ts'
+import { TrapLimit } from './trap-limit.ts'
 
 /** What a gateway says while it works; src/log.ts makes one from winston. */
 export interface GatewayLog extends PlaneLog {
@@ -23,8 +24,8 @@ export interface Planes {
   start(): Promise<void>
   counters(): Record<string, number>
   flows(): FlowView[]
-  /** Ends all flows; clients get RST. Idempotent. */
-  close(): Promise<void>
+  /** Ends all flows; clients get RST. Resolves with the queues' descriptors that could not be let go of. Idempotent. */
+  close(): Promise<readonly number[]>
 }
 
 export interface PlaneSetup {
@@ -34,6 +35,10 @@ export interface PlaneSetup {
   readonly log: GatewayLog
   /** Where the dialer says whether the proxy is up. */
   readonly upstreamLog: Pick<GatewayLog, 'info' | 'warn'>
+  /** Sockets to the proxy at most: what the process may have open, or its part of it. */
+  readonly sockets: number
+  /** Called for each stack that stopped and is replaced. */
+  readonly onTrap?: (error: GatewayError) => void
   /** Called once, when the plane cannot go on: it is closed already. */
   readonly onFatal: (error: GatewayError) => void
   /** Compiled by another thread. */
@@ -42,8 +47,6 @@ export interface PlaneSetup {
 
 /** Endpoints of one batch of packets, which wait for older ones to give way. */
 const ENDPOINT_HEADROOM = 64
-/** More stacks than this in a minute, and something is wrong that a new one does not mend. */
-const MAX_RESTARTS_A_MINUTE = 10
 
 interface Running {
   readonly stack: Stack
@@ -57,8 +60,8 @@ export class Plane implements Planes {
   #running: Running | undefined
   /** It failed, or was closed. */
   #over = false
-  readonly #restarts: number[] = []
-  #restartCount = 0
+  readonly #traps = new TrapLimit()
+  #restarts = 0
 
   constructor(setup: PlaneSetup) {
     this.#setup = setup
@@ -69,7 +72,7 @@ export class Plane implements Planes {
   }
 
   #run(): Running {
-    const { options, queue, log, upstreamLog, module = stackModule() } = this.#setup
+    const { options, queue, log, upstreamLog, sockets, module = stackModule() } = this.#setup
     const stack = new Stack(
       {
         mtu: queue.mtu,
@@ -83,7 +86,7 @@ export class Plane implements Planes {
       module,
     )
     const onFailure = (error: unknown) => this.#onFailure(running, error)
-    const poller = new Poller(stack.memory, () => undefined, onFailure)
+    const poller = new Poller(stack.memory, () => undefined, onFailure, sockets)
     const tun = new LinuxTun(poller.io, queue)
     const arena = {
       bytes: stack.bytes,
@@ -102,18 +105,33 @@ export class Plane implements Planes {
 
   #onFailure(running: Running, cause: unknown): void {
     if (this.#running !== running || this.#over) return
+    const since = performance.now()
     const error = running.stack.explain(cause)
     const trapped = error instanceof GatewayError && error.code === 'STACK_TRAP'
     running.plane.close(!trapped)
     running.poller.close()
     this.#running = undefined
-    if (!trapped || !this.#mayRestart()) return this.#fail(error)
-    this.#restartCount++
-    this.#setup.log.error('the stack stopped; its flows are lost, a new one goes on', { reason: error.message })
+    if (!trapped) return this.#fail(error)
+    const last = this.#traps.add(error)
+    if (last !== undefined) return this.#fail(last)
+    this.#restarts++
+    this.#setup.log.error('the stack stopped; its flows are reset, a new one goes on', { reason: error.message })
+    this.#setup.onTrap?.(error)
+    this.#replace(running.stack)
+    this.#setup.log.info('a new stack serves', { ms: Math.round(performance.now() - since) })
+  }
+
+  #replace(stopped: Stack): void {
     try {
-      this.#run()
-    } catch (again) {
-      this.#fail(again)
+      const { stack, plane } = this.#run()
+      try {
+        stack.adopt(stopped, () => plane.flush())
+      } catch (error) {
+        // what lies in its memory is no list: its clients get RST with their next segment
+        if (stack.explain(error) === error) throw error
+      }
+    } catch (error) {
+      this.#fail(error)
     }
   }
 
@@ -123,18 +141,11 @@ export class Plane implements Planes {
     this.#setup.onFatal(known ? error : new GatewayError('INTERNAL', String(error), { cause: error }))
   }
 
-  #mayRestart(): boolean {
-    const now = performance.now()
-    while (this.#restarts.length > 0 && now - this.#restarts[0]! > 60_000) this.#restarts.shift()
-    this.#restarts.push(now)
-    return this.#restarts.length <= MAX_RESTARTS_A_MINUTE
-  }
-
   /** Those of this thread. */
   counters(): Record<string, number> {
     return {
       ...this.#running?.plane.counters(),
-      stack_restarts: this.#restartCount,
+      stack_restarts: this.#restarts,
       open_descriptors: addon.openDescriptors(),
     }
   }
@@ -143,11 +154,12 @@ export class Plane implements Planes {
     return this.#running?.plane.flows() ?? []
   }
 
-  async close(): Promise<void> {
+  async close(): Promise<readonly number[]> {
     this.#over = true
     const running = this.#running
     this.#running = undefined
     running?.plane.close()
     running?.poller.close()
+    return []
   }
 }

@@ -51,7 +51,11 @@ export interface Exports {
   tg_fragments_held(): number
   tg_out_of_order_held(): number
   tg_send_used(): number
+  tg_memory_size(): number
+  tg_memory_used(): number
   tg_trim(): number
+  tg_orphans(from: number): number
+  tg_orphans_adopt(): void
 }
 
 /** Every function that `Exports` names: WebAssembly.Module.exports() must have exactly these and `memory`. */
@@ -93,7 +97,11 @@ export const EXPORT_NAMES = [
   'tg_fragments_held',
   'tg_out_of_order_held',
   'tg_send_used',
+  'tg_memory_size',
+  'tg_memory_used',
   'tg_trim',
+  'tg_orphans',
+  'tg_orphans_adopt',
 ] as const satisfies readonly (keyof Exports)[]
 
 export const CONSTANT_NAMES = [

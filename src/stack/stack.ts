@@ -89,6 +89,21 @@ export class Stack {
     return Object.fromEntries(this.#counterNames.map((name, at) => [name, this.#counters[at]!]))
   }
 
+  /**
+   * RST for each connection of an instance that stopped, whose memory is read once more. `flush` writes packets; it is
+   * called in between as well. Throws RuntimeError when that memory cannot be made sense of.
+   */
+  adopt(stopped: Stack, flush: () => void): void {
+    for (let from = 0; from < this.abi.maxFlows; ) {
+      const at = stopped.exports.tg_orphans(from)
+      const [bytes, rows, next] = stopped.words.subarray(at / 4, at / 4 + 3) as unknown as [number, number, number]
+      this.bytes.set(stopped.bytes.subarray(at, at + bytes), at)
+      if (rows > 0) this.exports.tg_orphans_adopt()
+      flush()
+      from = next
+    }
+  }
+
   /** What an assertion inside lwIP said, wrapped; other errors are given back as they are. */
   explain(error: unknown): unknown {
     if (!(error instanceof RuntimeError)) return error

@@ -42,9 +42,11 @@ function system<T>(call: () => T): T {
   }
 }
 
-const EAGAIN = -11
-/** The link is down: packets are lost, as on any link that is down. */
-const EIO = -5
+/**
+ * EINTR and EAGAIN: nothing now. EIO: the link is down. ENOMEM and ENOBUFS: the kernel is short of memory. Packets are lost, as
+ * on any link.
+ */
+const PASSING = new Set([-4, -5, -11, -12, -105])
 
 export class LinuxTun implements Tun {
   readonly name: string
@@ -73,7 +75,7 @@ export class LinuxTun implements Tun {
   }
 
   #failed(syscall: string, errno: number): number {
-    if (errno === EAGAIN || errno === EIO) return 0
+    if (PASSING.has(errno)) return 0
     const name = addon.errnoName(errno)
     throw new SystemError('TUN_GONE', `${syscall} on ${this.name}: ${name}: the device was removed`, syscall, -errno)
   }

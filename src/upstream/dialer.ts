@@ -14,6 +14,7 @@ export type DialFailure =
   | 'ttl-expired'
   | 'general' // the proxy could not say why
   | 'unsupported' // command or address type
+  | 'no-resources' // this machine has no descriptor or no memory for a socket
   | 'upstream-down' // the proxy could not be reached, or the handshake broke
   | 'authentication'
   | 'timeout'

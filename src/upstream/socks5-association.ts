@@ -4,7 +4,7 @@ import { lookup } from 'node:dns/promises'
 import { type IpEndpoint, parseAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Watcher } from '../io/poller.ts'
-import type { Socket } from '../io/socket.ts'
+import { lacksResources, type Socket } from '../io/socket.ts'
 import type { Arena, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
 import {
   AddressType,
@@ -84,7 +84,8 @@ export class Socks5Association extends Opening implements Association, Watcher {
       this.socket = this.#dialer.connectUdp(relay, this)
     } catch (error) {
       const reason = error instanceof SystemError ? error.message : String(error)
-      this.#end({ failure: 'upstream-down', message: `the relay cannot be reached: ${reason}` })
+      const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
+      this.#end({ failure, message: `the relay cannot be reached: ${reason}` })
       return
     }
     this.#listener.onAssociated()

@@ -4,7 +4,7 @@
 import { type IpEndpoint, sameAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
-import { type Binding, Socket } from '../io/socket.ts'
+import { type Binding, lacksResources, Socket } from '../io/socket.ts'
 import type { GatewayOptions, ProxyOptions } from '../options.ts'
 import { ConnectionPool, TICK_MS } from './connection-pool.ts'
 import type { Arena, Association, AssociationListener, Dial, DialError, Dialer, DialListener } from './dialer.ts'
@@ -22,6 +22,9 @@ const COMPLAINT_MS = 60_000
 
 /** While more are being opened for clients, each connection made in advance would keep them waiting. */
 const BUSY_OPENINGS = 8
+
+/** Of the descriptors that there may be: when more are in use, none is kept for a dial that may come. */
+const POOL_SHARE = 0.75
 
 const NOT_RESOLVED: NotConnected = {
   error: { failure: 'upstream-down', message: "the proxy's name has no address (yet)" },
@@ -127,7 +130,8 @@ export class Socks5Dialer implements Dialer, OpeningHost {
       const isNetwork = NETWORK_ERRORS.has(error.code)
       if (!isNetwork) this.#complain(error)
       const message = `the proxy cannot be reached: ${error.code}`
-      return { error: { failure: 'upstream-down', message }, end: isNetwork ? 'unreached' : 'local' }
+      const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
+      return { error: { failure, message }, end: isNetwork ? 'unreached' : 'local' }
     }
   }
 
@@ -149,7 +153,12 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   }
 
   connectUdp(relay: IpEndpoint, watcher: Watcher): Socket {
-    return Socket.connectUdp(this.poller, relay, this.#binding, watcher)
+    try {
+      return Socket.connectUdp(this.poller, relay, this.#binding, watcher)
+    } catch (error) {
+      if (error instanceof SystemError && lacksResources(error)) this.#complain(error)
+      throw error
+    }
   }
 
   /** It is this machine, not the proxy, that refuses: no descriptor, no right, no such interface. */
@@ -161,7 +170,8 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   }
 
   mayFill(): boolean {
-    return this.proxy.isUp && this.#openings.size <= BUSY_OPENINGS
+    const hasRoom = this.poller.used < this.poller.capacity * POOL_SHARE
+    return this.proxy.isUp && this.#openings.size <= BUSY_OPENINGS && hasRoom
   }
 
   pooledServed(): void {

@@ -1,6 +1,10 @@
+import { createServer } from 'node:net'
+import { join } from 'node:path'
 import test from 'ava'
 import { printAge, printBytes, statusTable } from '../../src/commands/status.ts'
+import { readStatus } from '../../src/status.ts'
 import { FLOW } from './fake-run.ts'
+import { temporaryFolder } from './tungate.ts'
 
 test('status: bytes are printed for people', t => {
   for (const [bytes, text] of [
@@ -37,4 +41,19 @@ test('status: the table has the 50 busiest flows, and no control characters of o
   t.false(table.includes('\x1b'))
   t.true(table.includes('\\u{1b}[31m59:1'))
   t.false(table.includes('31m9:1'))
+})
+
+test('status: a gateway that hangs up without a word has no descriptor left, perhaps', async t => {
+  const path = join(temporaryFolder(t), 'status.sock')
+  const server = createServer(socket => socket.end()).listen(path)
+  t.teardown(() => server.close())
+  await t.throwsAsync(readStatus(path), { code: 'STATUS_SOCKET', message: /no file descriptor left, perhaps$/ })
+})
+
+test('status: limits stand together, with how much of each is in use', t => {
+  const counters = { flow_slots: 85, limit_flows: 100, stack_memory_bytes: 0, limit_stack_memory_bytes: 1024, other: 3 }
+  const table = statusTable({ version: '1', pid: 1, tun: 't', proxy: 'p', uptimeMs: 0, counters, flows: [] })
+  t.true(table.includes('LIMIT               IN USE       OF\nflows                   85      100  85 %\n'), table)
+  t.true(table.includes('stack_memory_bytes     0 B  1.0 KiB   0 %'), table)
+  t.false(table.includes('limit_flows'))
 })

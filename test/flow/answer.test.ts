@@ -21,6 +21,7 @@ const answers: { readonly [failure in DialFailure]: number } = {
   'ttl-expired': abi.answerHostUnreachable,
   general: abi.answerReset,
   unsupported: abi.answerReset,
+  'no-resources': abi.answerReset,
   'upstream-down': abi.answerReset,
   authentication: abi.answerReset,
   timeout: abi.answerSilence,

@@ -182,3 +182,27 @@ test('data-plane: close resets its clients and ends its dials, and no descriptor
 test.after.always('data-plane: no descriptor is left', t => {
   t.is(addon.openDescriptors(), 0)
 })
+
+test('data-plane: a limit that comes near is told once, and its use can be looked up', async t => {
+  const limits = { flows: 10, dials: 100, dialsPerSource: 100 }
+  const rig = await open(t, { limits, tcp: { ...OPTIONS.tcp, idleTimeoutMs: 100 } })
+  const near = () => rig.lines.filter(({ message }) => message === 'near a limit: flows')
+  for (let port = 1; port <= 8; port++) rig.send(segment(Flag.syn, { fromPort: port }))
+  await until(() => near().length > 0, 'the warning')
+  t.deepEqual(near()[0], { level: 'warn', message: 'near a limit: flows', fields: { used: 8, limit: 10 } })
+  rig.send(segment(Flag.syn, { fromPort: 9 }))
+  const { limit_flows, flow_slots, limit_dials, limit_associations, limit_stack_memory_bytes } = rig.plane.counters()
+  t.deepEqual({ limit_flows, flow_slots }, { limit_flows: 10, flow_slots: 9 })
+  t.deepEqual({ limit_dials, limit_associations }, { limit_dials: 100, limit_associations: 4 })
+  t.true(limit_stack_memory_bytes! > 100e6)
+  let sweeps = 0
+  const { tg_trim } = rig.stack.exports
+  const counted = () => {
+    sweeps++
+    return tg_trim()
+  }
+  Object.assign(rig.stack, { exports: { ...rig.stack.exports, tg_trim: counted } })
+  await until(() => sweeps > 3, 'more sweeps')
+  t.is(near().length, 1)
+  t.is(rig.lines.filter(({ level }) => level === 'warn').length, 1)
+})

@@ -1,12 +1,14 @@
 /** What comes with, or right behind, the proxy's reply. */
+import type { Socket } from 'node:net'
 import test from 'ava'
+import { addon } from '../../src/io/addon.ts'
 import { DEFAULTS } from '../../src/options.ts'
 import { Socks5Dialer } from '../../src/upstream/socks5.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { Flag } from '../helpers/packets.ts'
 import { until } from '../helpers/sockets.ts'
 import { pattern } from '../stack/rig.ts'
-import { openWith, segment } from './rig.ts'
+import { established, open, openWith, segment } from './rig.ts'
 
 const OK = [5, 0, 0, 1, 127, 0, 0, 1, 0, 80]
 const LOG = { info() {}, warn() {} }
@@ -55,3 +57,43 @@ for (const [bytes, end] of [
     }, 'the end of the stream')
     t.true(Buffer.concat(got).equals(data))
   })
+
+test.serial(
+  'tcp-flow: bytes behind the reply that had no room come before the last ones of an upstream that broke',
+  async t => {
+    let upstream: Socket | undefined
+    const rig = await open(t, {}, peer => {
+      upstream = peer.on('error', () => {})
+    })
+    const { exports } = rig.stack
+    let hasRoom = false
+    const tg_tcp_reserve = (id: number) => (hasRoom ? exports.tg_tcp_reserve(id) : 0)
+    Object.assign(rig.stack, { exports: { ...exports, tg_tcp_reserve } })
+    const { socketError } = addon
+    t.teardown(() => {
+      addon.socketError = socketError
+    })
+    // there is room from the moment in which the gateway knows that the connection broke
+    addon.socketError = fd => {
+      const error = socketError(fd)
+      hasRoom ||= error !== 0
+      return error
+    }
+    const { ack } = await established(rig, Buffer.from('first '))
+    await until(() => upstream !== undefined, 'the connection')
+    upstream!.write('then the last')
+    upstream!.resetAndDestroy()
+    let text = ''
+    let next = ack
+    await until(() => {
+      for (const { tcp: got } of rig.take()) {
+        if (got!.seq !== next) continue
+        text += got!.payload.toString()
+        next += got!.payload.length
+        if (got!.flags & Flag.rst) return true
+      }
+      return false
+    }, 'the reset')
+    t.is(text, 'first then the last')
+  },
+)

@@ -17,7 +17,7 @@ interface Answer {
   readonly error?: string
 }
 
-const CALL_TIMEOUT_MS = 60_000
+const CALL_TIMEOUT_MS = 90_000
 
 export class Agent {
   readonly #child: ChildProcess

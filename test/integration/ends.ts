@@ -266,6 +266,8 @@ export interface SocksOptions {
   readonly username?: string
   readonly password?: string
   readonly udp?: boolean
+  /** Until a destination that does not answer is called unreachable. */
+  readonly connectTimeoutMs?: number
   /** Replies by destination (`203.0.113.9:1`); 'silence' is a destination that never answers. */
   readonly replies?: Readonly<Record<string, number>>
 }

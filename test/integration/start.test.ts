@@ -1,4 +1,6 @@
 /** The library's start() when it fails: what it rejects with, and that nothing is left. */
+import dns from 'node:dns/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import test from 'ava'
 import { createGateway, type GatewayInput, SystemError } from '../../src/gateway.ts'
 import { addon } from '../../src/io/addon.ts'
@@ -46,4 +48,22 @@ test.serial('start: with an interface that there is the device is made, and clos
   t.is(gateway.tunName, 'tgs')
   await gateway.close()
   t.false(await hasDevice())
+})
+
+test.serial('start: what breaks while it is under way rejects it, and is no event', async t => {
+  const { lookup } = dns
+  const restore = () => {
+    dns.lookup = lookup
+    syncBuiltinESMExports()
+  }
+  t.teardown(restore)
+  dns.lookup = (() => new Promise(() => {})) as unknown as typeof lookup
+  syncBuiltinESMExports()
+  const gateway = createGateway(input({ proxy: { host: 'proxy.test', port: 1080 } }))
+  t.teardown(() => gateway.close())
+  gateway.on('error', error => t.fail(`event: ${error.message}`))
+  const started = gateway.start()
+  await space.ip(['link del tgs'])
+  await t.throwsAsync(started, { code: 'TUN_GONE' })
+  t.is(addon.openDescriptors(), 0)
 })

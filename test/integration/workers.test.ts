@@ -190,6 +190,23 @@ test.serial(
   },
 )
 
+test.serial(
+  'workers: a device of which another program holds a queue is refused, and is free when that has ended',
+  async t => {
+    await gateway.stop()
+    await world.client.ip(['tuntap add dev tgm mode tun multi_queue', 'link set tgm up'])
+    t.teardown(() => world.client.run('ip', ['link', 'del', 'tgm']))
+    gateway = await world.gateway({ tun: 'tgm', workers: 2, routes: false })
+    for (const workers of [1, 2]) {
+      const second = world.gateway({ tun: 'tgm', workers, routes: false })
+      await t.throwsAsync(second, { message: /another program holds 2 queues of this device/ })
+    }
+    t.is(gateway.child.exitCode, null)
+    await gateway.stop()
+    gateway = await world.gateway({ tun: 'tgm', workers: 2, routes: false })
+  },
+)
+
 test.serial("workers: a library's gateway leaves neither threads nor descriptors", async t => {
   await gateway.stop()
   const threads = () => readdirSync('/proc/self/task').length

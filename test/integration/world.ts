@@ -51,14 +51,13 @@ export class World {
     const log = ['--log-level', 'debug', '--log-format', 'json']
     const workers = options.workers ?? 1
     const more = ['--workers', String(workers), ...(options.args ?? [])]
-    const [file, ...rest] = this.client.argv(process.execPath, [
-      ...(options.node ?? []),
-      commandFile,
-      ...args,
-      ...log,
-      ...more,
-    ])
-    const child = spawn(file, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const program = [process.execPath, ...(options.node ?? []), commandFile, ...args, ...log, ...more] as const
+    // Node takes what the hard limit allows
+    const limited =
+      options.files === undefined ? program : (['prlimit', `--nofile=${options.files}`, ...program] as const)
+    const [file, ...rest] = this.client.argv(limited[0], limited.slice(1))
+    const env = { ...process.env, ...options.environment }
+    const child = spawn(file, rest, { stdio: ['ignore', 'pipe', 'pipe'], env })
     const gateway = new GatewayProcess(child, tun, socket, workers)
     await gateway.untilLog('gateway started')
     if (options.routes !== false) await this.client.routeAllInto(tun)
@@ -84,6 +83,10 @@ export interface GatewayOptions {
   readonly node?: readonly string[]
   /** Default: 1. */
   readonly workers?: number
+  /** Files that the process may have open (RLIMIT_NOFILE). */
+  readonly files?: number
+  /** Beside that of the test. */
+  readonly environment?: Readonly<Record<string, string>>
   /** false: leave the routes as they are. */
   readonly routes?: boolean
 }
@@ -98,14 +101,14 @@ export class GatewayProcess {
   readonly child: ChildProcess
   readonly tun: string
   readonly workers: number
-  readonly #socket: string
+  readonly statusSocket: string
   #text = ''
 
   constructor(child: ChildProcess, tun: string, socket: string, workers: number) {
     this.child = child
     this.tun = tun
     this.workers = workers
-    this.#socket = socket
+    this.statusSocket = socket
     const keep = (chunk: Buffer) => {
       this.#text = (this.#text + chunk).slice(-8_000_000)
     }
@@ -137,7 +140,7 @@ export class GatewayProcess {
   }
 
   status(): Promise<StatusDocument> {
-    return readStatus(this.#socket)
+    return readStatus(this.statusSocket)
   }
 
   async counter(name: string): Promise<number> {

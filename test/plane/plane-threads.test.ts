@@ -27,13 +27,14 @@ function rig(t: ExecutionContext, program: string, input: Partial<GatewayInput> 
       vnetHdr: false,
       uso: false,
       created: false,
+      queues: 0,
       mtu: 1500,
     })),
     log: SILENT,
     onFatal: error => fatal.push(error),
     entry: new URL(`data:text/javascript,${encodeURIComponent(HEAD + program)}`),
   })
-  t.teardown(() => threads.close())
+  t.teardown(async () => void (await threads.close()))
   return { threads, fatal }
 }
 
@@ -135,4 +136,17 @@ test('plane-threads: close() is idempotent, and also for those that never starte
   await Promise.all([threads.close(), threads.close()])
   await t.throwsAsync(started, { instanceOf: GatewayError, code: 'CLOSED' })
   await threads.close()
+})
+
+test('plane-threads: one that cannot be ended keeps its queue, the other does not', async t => {
+  const program = `
+    import { spawnSync } from 'node:child_process'
+    parentPort.on('message', request => closes(request))
+    started()
+    if (queue.fd === 1001) setTimeout(() => spawnSync('sleep', ['4']), 0)`
+  const { threads } = rig(t, program)
+  await threads.start()
+  const start = performance.now()
+  t.deepEqual(await threads.close(), [1001])
+  t.true(performance.now() - start < 3500, `${performance.now() - start} ms`)
 })

@@ -181,6 +181,25 @@ void tg_pcbs_timers(void)
   }
 }
 
+#define RECYCLED 8
+
+/*
+ * Gives the memory of the oldest connections in TIME_WAIT back, when there is no other. lwIP would do so itself
+ * (tcp_alloc), but does not see them while it is called. 0: there are none.
+ */
+int tg_time_wait_recycle(void)
+{
+  u32_t count = 0;
+  for (const struct tcp_pcb *pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) count++;
+  struct tcp_pcb *pcb = tcp_tw_pcbs; /* the youngest */
+  for (u32_t skip = count > RECYCLED ? count - RECYCLED : 0; skip > 0; skip--) pcb = pcb->next;
+  for (struct tcp_pcb *next; pcb != NULL; pcb = next) {
+    next = pcb->next;
+    tcp_abort(pcb);
+  }
+  return count > 0;
+}
+
 /* A timer of lwIP runs. */
 int tg_pcbs_busy(void)
 {

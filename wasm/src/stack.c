@@ -1,6 +1,8 @@
 /* One stack instance: its configuration, its clock, its only network interface, and its way to die. */
 #include "tungate.h"
 
+#include <stdlib.h>
+
 #include "lwip/init.h"
 
 struct netif tg_netif;
@@ -137,6 +139,30 @@ TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
 TG_EXPORT(tg_set_now) void tg_set_now(double now_ms)
 {
   set_now(now_ms);
+}
+
+extern u8_t __heap_base;
+
+/* Bytes of malloc's memory. */
+TG_EXPORT(tg_memory_size) u32_t tg_memory_size(void)
+{
+  return (u32_t)__builtin_wasm_memory_size(0) * 65536 - (u32_t)(uintptr_t)&__heap_base;
+}
+
+/*
+ * Of these, what cannot be had in one piece, to a sixteenth: what is used, and what lies scattered between. Four mallocs,
+ * volatile because the compiler would leave out those that are only freed.
+ */
+TG_EXPORT(tg_memory_used) u32_t tg_memory_used(void)
+{
+  u32_t size = tg_memory_size(), grain = size / 16, free_grains = 0;
+  for (u32_t step = 8; step > 0; step /= 2) {
+    void *volatile piece = malloc((free_grains + step) * grain);
+    if (piece == NULL) continue;
+    free_grains += step;
+    free(piece);
+  }
+  return size - (free_grains + 1) * grain;
 }
 
 void tg_put_address(u8_t *to, const ip_addr_t *from)

@@ -156,6 +156,7 @@ static void hold(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *hea
 {
   u16_t bytes = TCPH_HDRLEN_BYTES(header); /* data on a SYN (TFO) is left out: the client sends it again */
   struct pbuf *copy = pbuf_alloc(PBUF_RAW, bytes, PBUF_RAM);
+  if (copy == NULL && tg_time_wait_recycle()) copy = pbuf_alloc(PBUF_RAW, bytes, PBUF_RAM);
   if (copy == NULL) {
     TG_COUNT(drop_memory);
     return;
@@ -302,6 +303,31 @@ void tg_tcp_packet(struct pbuf *p, int vouched)
 
 /* ---- what the host says ---- */
 
+/* tcp_input() turns these into the host's order where they lie. */
+static void turn_back(struct tcp_hdr *header)
+{
+  header->src = lwip_htons(header->src);
+  header->dest = lwip_htons(header->dest);
+  header->seqno = lwip_htonl(header->seqno);
+  header->ackno = lwip_htonl(header->ackno);
+  header->wnd = lwip_htons(header->wnd);
+}
+
+/* The SYN, given to the listener; once more when a PCB can be had for those in TIME_WAIT. */
+static void give_syn(struct tg_flow *flow, struct pbuf *p)
+{
+  void *header = p->payload;
+  u16_t bytes = p->len;
+  pbuf_ref(p);
+  tg_pcb_input(flow, p);
+  if (flow->pcb == NULL && flow->state == TG_OPENING && tg_time_wait_recycle()) {
+    p->payload = header;
+    p->len = p->tot_len = bytes;
+    turn_back(header);
+    tg_pcb_input(flow, p);
+  } else pbuf_free(p);
+}
+
 /* The upstream answered: let lwIP answer the client. */
 TG_EXPORT(tg_tcp_accept) void tg_tcp_accept(u32_t id)
 {
@@ -317,11 +343,11 @@ TG_EXPORT(tg_tcp_accept) void tg_tcp_accept(u32_t id)
   opening = flow;
   flow->opening_us = tg_now_us;
   tg_mtu_device(); /* the effective MSS is made here */
-  tg_pcb_input(flow, p);
+  give_syn(flow, p);
   tg_mtu_super();
   opening = NULL;
   listener->local_port = 0;
-  if (flow->pcb == NULL) gone(flow, TG_ERR_MEMORY);
+  if (flow->pcb == NULL) tg_out_of_memory(flow);
 }
 
 /* The upstream said no: tell the client how (enum tg_answer), and forget the SYN. The host releases the flow. */
@@ -362,6 +388,15 @@ static void reset(struct tcp_pcb *pcb)
     tcp_rst_netif(&tg_netif, pcb->lastack, pcb->rcv_nxt, &pcb->local_ip, &pcb->remote_ip, pcb->local_port,
                   pcb->remote_port);
   tcp_abort(pcb);
+}
+
+/* Also when the host was told of an end already: it may still have bytes to take. */
+void tg_out_of_memory(struct tg_flow *flow)
+{
+  flow->state = TG_GONE;
+  flow->error = TG_ERR_MEMORY;
+  tg_event(flow, TG_EV_GONE);
+  if (flow->pcb != NULL) reset(flow->pcb);
 }
 
 /* RST to the client, now. */

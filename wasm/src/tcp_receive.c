@@ -77,14 +77,15 @@ TG_EXPORT(tg_tcp_peek) u32_t tg_tcp_peek(u32_t id)
 
 static struct pbuf *new_block(u32_t bytes)
 {
-  struct pbuf *block = pbuf_alloc(PBUF_RAW, (u16_t)LWIP_MAX(bytes, BLOCK_BYTES), PBUF_RAM);
+  u32_t size = held_bytes > TG_RX_BUDGET ? bytes : LWIP_MAX(bytes, BLOCK_BYTES); /* no room to spare above the budget */
+  struct pbuf *block = pbuf_alloc(PBUF_RAW, (u16_t)size, PBUF_RAM);
   if (block == NULL) return NULL;
   block->len = 0;
   held_bytes += block->tot_len;
   return block;
 }
 
-/* Moves what still lies in slots into blocks. Returns 0 when memory is out: the flow is aborted. */
+/* Moves what still lies in slots into blocks. Returns 0 when memory is out: not all of it is there any more. */
 static int settle(struct tg_flow *flow)
 {
   struct pbuf *p = flow->rx_head;
@@ -121,7 +122,7 @@ static int settle(struct tg_flow *flow)
           }
           return 0;
         }
-        room = LWIP_MAX(left, BLOCK_BYTES);
+        room = block->tot_len;
         if (flow->rx_tail != NULL) flow->rx_tail->next = block;
         else flow->rx_head = block;
         flow->rx_tail = block;
@@ -156,8 +157,10 @@ TG_EXPORT(tg_tcp_consume) void tg_tcp_consume(u32_t id, u32_t bytes)
   }
   if (!settle(flow)) {
     TG_COUNT(drop_memory);
+    u32_t lost = flow->rx_bytes;
     tg_receive_free(flow);
-    if (flow->pcb != NULL) tcp_abort(flow->pcb);
+    flow->rx_bytes = lost; /* never delivered: the upstream must not see an orderly end */
+    tg_out_of_memory(flow);
     return;
   }
   if (credit > 0) tg_pcb_wake(flow);

@@ -14,6 +14,7 @@
  *   icmp.c      truthful errors                         rate.c      how many of them, and of other answers
  *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client
  *   egress.c    packets to be written, as iovecs        events.c    what the host must look at
+ *   orphans.c   connections of an instance that stopped
  *
  * Two rules hold everywhere: this module never calls the host, and whatever the host reads lies in memory that
  * abi.c names. "client" is the program behind the tun, "destination" what it asked for (lwIP's local side).
@@ -142,6 +143,8 @@ struct tg_flow *tg_flow_new(const u8_t *client, u32_t client_port, const u8_t *d
 /* Its names lead to it no more; the slot stays. */
 void tg_flow_unlink(struct tg_flow *flow);
 void tg_flow_free(struct tg_flow *flow);
+/* The flow cannot go on for want of memory: both sides are to be reset. */
+void tg_out_of_memory(struct tg_flow *flow);
 u32_t tg_hash(const u8_t *address, u32_t port, u32_t seed);
 
 /* ---- dials.c ---- */
@@ -159,6 +162,7 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p);
 void tg_acknowledge(struct tg_flow *flow);
 void tg_pcbs_timers(void);
 void tg_pcbs_senders(void);
+int tg_time_wait_recycle(void);
 int tg_pcbs_busy(void);
 
 /* ---- chunks.c ---- */

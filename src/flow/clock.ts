@@ -1,0 +1,31 @@
+/**
+ * What a data plane's time (milliseconds, monotonic: `performance.now()`) leaves out. A process that was stopped, or a machine
+ * that did something else for long, has heard of nothing meanwhile: such a leap counts as MAX_LEAP_MS since the last sweep, so that
+ * not every time-out is over at its end. Two plain numbers, because the time is asked for with every packet.
+ */
+
+/** Twice what lies between two sweeps at most. */
+const MAX_LEAP_MS = 2_000
+
+export class Clock {
+  /** Milliseconds left out, so far. */
+  skipped = 0
+  /** A time beyond it is a leap: ask `leapt`. */
+  latest: number
+
+  constructor(now: number) {
+    this.latest = now + MAX_LEAP_MS
+  }
+
+  /** `now` is beyond `latest`: what was too much, to be taken from it. */
+  leapt(now: number): number {
+    const leap = now - this.latest
+    this.skipped += leap
+    return leap
+  }
+
+  /** To be called with every sweep. */
+  swept(now: number): void {
+    this.latest = now + MAX_LEAP_MS
+  }
+}

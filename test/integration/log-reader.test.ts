@@ -1,0 +1,29 @@
+/** Whoever reads the log stands still, and goes away. */
+import test from 'ava'
+import { createWorld, DEST4, endsWithFile, type GatewayProcess, PROXY4, type World } from './world.ts'
+
+let world: World
+let gateway: GatewayProcess | undefined
+
+endsWithFile(() => ({ world, gateway }))
+test.before(async () => {
+  world = await createWorld()
+  await world.far.call('startSocks', { host: PROXY4 })
+  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
+})
+
+test.serial('log: a reader that stands still, then goes away: the gateway goes on, and ends in order', async t => {
+  gateway = await world.gateway()
+  const { stderr } = gateway.child
+  stderr!.pause()
+  // 300 bytes each, more than a pipe and its reader take
+  t.is(await world.near.call('shortConnections', DEST4, 7001, 800, 8), 800)
+  const { ms } = await world.near.call('dial', DEST4, 7001)
+  t.true(ms < 1000, `${ms} ms`)
+  stderr!.destroy()
+  t.is(await world.near.call('shortConnections', DEST4, 7001, 100, 8), 100)
+  const end = await gateway.stop()
+  t.is(end.code, 0)
+  t.true(end.ms < 2000, `${end.ms} ms`)
+  t.false(await world.hasDevice('tg0'))
+})
