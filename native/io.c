@@ -27,6 +27,7 @@ struct io {
   /** On the heap: libuv alone knows the size of its handle in the running node. */
   uv_poll_t *poll;
   struct memory memory;
+  struct segmenting segmenting;
   int32_t *ready;
   uint32_t ready_rows;
   napi_ref self, memory_reference, ready_reference, callback;
@@ -225,7 +226,11 @@ static napi_value recv_datagrams(napi_env env, napi_callback_info info) {
   struct io *io = enter(env, info, a, 5);
   return leave(env, io == NULL ? -EBADF : socket_receive(&io->memory, (int)a[0], a[1], a[2], a[3], a[4]));
 }
-static napi_value send_datagrams(napi_env env, napi_callback_info info) { return move_batch(env, info, socket_send); }
+static napi_value send_datagrams(napi_env env, napi_callback_info info) {
+  uint32_t a[4];
+  struct io *io = enter(env, info, a, 4);
+  return leave(env, io == NULL ? -EBADF : socket_send(&io->memory, (int)a[0], a[1], a[2], a[3], &io->segmenting));
+}
 
 static napi_value discard(napi_env env, napi_callback_info info) {
   uint32_t a[2];

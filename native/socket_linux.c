@@ -236,8 +236,8 @@ static void name_segments(struct batch *batch) {
 }
 
 /** Gathers datagrams from the first row on, as many as there is room for. Returns 0 or a negative errno. */
-static int gather(const struct memory *memory, const uint32_t *rows, uint32_t count, uint32_t iovecs, bool segment,
-                  struct batch *batch) {
+static int gather(const struct memory *memory, const uint32_t *rows, uint32_t count, uint32_t iovecs,
+                  uint32_t refused_bytes, struct batch *batch) {
   batch->count = batch->iovecs = 0;
   for (uint32_t at = 0; at < count; at++) {
     struct iovec *list = batch->list + batch->iovecs;
@@ -245,41 +245,57 @@ static int gather(const struct memory *memory, const uint32_t *rows, uint32_t co
     if (parts == -EINVAL && at > 0) break;
     if (parts < 0) return parts;
     uint32_t bytes = total(list, parts);
-    if (!segment || !join(batch, (uint32_t)parts, bytes)) {
+    if (!join(batch, (uint32_t)parts, bytes)) {
       if (batch->count == DATAGRAMS_MAX) break;
       batch->messages[batch->count].msg_hdr = (struct msghdr){.msg_iov = list, .msg_iovlen = (size_t)parts};
       batch->runs[batch->count].datagrams = 1;
       batch->runs[batch->count].bytes = batch->runs[batch->count].segment = bytes;
-      batch->runs[batch->count++].full = false;
+      batch->runs[batch->count++].full = refused_bytes > 0 && bytes >= refused_bytes;
     }
     batch->iovecs += (uint32_t)parts;
   }
-  if (segment) name_segments(batch);
+  name_segments(batch);
   return 0;
 }
 
-/** What the kernel says of UDP_SEGMENT itself: a path with a smaller MTU, a device that sums no checksums. */
-static bool segments_refused(int error) {
-  return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP || error == ENOPROTOOPT;
+/** Datagrams sent one by one before UDP_SEGMENT is tried again. */
+#define RETRY_AFTER 65536
+
+/** True: what `error` says, it says of UDP_SEGMENT itself, for datagrams of `bytes`. */
+static bool segments_refused(int error, uint32_t bytes, struct segmenting *segmenting) {
+  bool is_size = error == EINVAL || error == EMSGSIZE; /* the way has a smaller MTU */
+  bool is_device = error == EIO || error == EOPNOTSUPP || error == ENOPROTOOPT; /* one that sums no checksums */
+  if (!is_size && !is_device) return false;
+  segmenting->refused_bytes = is_size ? bytes : 1;
+  segmenting->retry_after = RETRY_AFTER;
+  return true;
 }
 
-int socket_send(const struct memory *memory, int fd, uint32_t datagrams, uint32_t iovecs, uint32_t count) {
+static void count_sent(struct segmenting *segmenting, uint32_t sent) {
+  if (segmenting->refused_bytes == 0) return;
+  if (segmenting->retry_after > sent) segmenting->retry_after -= sent;
+  else segmenting->refused_bytes = 0;
+}
+
+int socket_send(const struct memory *memory, int fd, uint32_t datagrams, uint32_t iovecs, uint32_t count,
+                struct segmenting *segmenting) {
   const uint32_t *rows = memory_table(memory, datagrams, count, 3);
   if (rows == NULL) return -EFAULT;
   struct batch batch;
-  bool segment = true;
   uint32_t sent = 0;
+  int error = 0;
   while (sent < count) {
-    int error = gather(memory, rows + 3 * sent, count - sent, iovecs, segment, &batch);
-    if (error < 0) return sent > 0 ? (int)sent : error;
+    error = gather(memory, rows + 3 * sent, count - sent, iovecs, segmenting->refused_bytes, &batch);
+    if (error < 0) break;
     int taken = sendmmsg(fd, batch.messages, batch.count, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (taken < 0 && batch.runs[0].datagrams > 1 && segments_refused(errno)) {
-      segment = false;
-      continue;
+    if (taken < 0) {
+      if (batch.runs[0].datagrams > 1 && segments_refused(errno, batch.runs[0].segment, segmenting)) continue;
+      error = -errno;
+      break;
     }
-    if (taken < 0) return sent > 0 ? (int)sent : -errno;
     for (int at = 0; at < taken; at++) sent += batch.runs[at].datagrams;
     if ((uint32_t)taken < batch.count && batch.runs[taken].datagrams == 1) break;
   }
-  return (int)sent;
+  count_sent(segmenting, sent);
+  return sent > 0 ? (int)sent : error;
 }

@@ -37,9 +37,18 @@ void socket_reset_on_close(int fd);
 int socket_read(const struct memory *memory, int fd, uint32_t iovecs, uint32_t count);
 int socket_write(const struct memory *memory, int fd, uint32_t iovecs, uint32_t count);
 
+/** What the way to the upstream takes of UDP_SEGMENT: learned from what it refuses, so that it is not asked each time. */
+struct segmenting {
+  /** Datagrams of so many bytes and more leave one by one; 0: no limit is known. */
+  uint32_t refused_bytes;
+  /** Datagrams until it is tried again: a way may change. */
+  uint32_t retry_after;
+};
+
 /** See Io.recvDatagrams and Io.sendDatagrams. */
 int socket_receive(const struct memory *memory, int fd, uint32_t slots, uint32_t count, uint32_t slot_bytes,
                    uint32_t found);
-int socket_send(const struct memory *memory, int fd, uint32_t datagrams, uint32_t iovecs, uint32_t count);
+int socket_send(const struct memory *memory, int fd, uint32_t datagrams, uint32_t iovecs, uint32_t count,
+                struct segmenting *segmenting);
 
 #endif

@@ -334,8 +334,10 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     }
   }
 
-  associationRefused(error: DialError): void {
-    this.#complain('datagrams cannot be relayed: clients get "port unreachable"', { reason: error.message })
+  associationEnded(client: IpEndpoint, { message: reason }: DialError, wasMade: boolean): void {
+    if (this.#log.debugEnabled) this.#log.debug('udp association ended', { client: formatEndpoint(client), reason })
+    if (wasMade) return
+    this.#complain('datagrams cannot be relayed: clients get "port unreachable"', { reason })
   }
 
   #abortAll(): void {

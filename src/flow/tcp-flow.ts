@@ -164,8 +164,9 @@ export class TcpFlow implements DialListener, RelayOwner {
     const { now } = this.#host
     if (this.#dial !== undefined) {
       if (now - this.startedAt < timeouts.connectTimeoutMs) return
-      this.#cancelDial()
-      this.refuse(this.#host.stack.abi.answerSilence, 'the dial took too long')
+      const { failure, message } = this.#dial.expire()
+      this.#dialEnded()
+      this.refuse(tcpAnswer(this.#host.stack.abi, failure), `the dial took too long: ${message}`)
       return
     }
     const relay = this.#relay

@@ -57,6 +57,8 @@ export class TcpRelay implements Watcher {
   /** Waits in the host's queue for another turn. */
   #queued = false
   #closed = false
+  /** An errno: the upstream's connection broke before the client has acknowledged its own. */
+  #brokenBy = 0
 
   /** @param id the stack's number of the flow */
   constructor(host: RelayHost, id: number, connected: Connected, owner: RelayOwner) {
@@ -113,7 +115,8 @@ export class TcpRelay implements Watcher {
 
   openClient(): void {
     this.clientOpen = true
-    this.pumpDown()
+    if (this.#brokenBy !== 0) this.#broken(this.#brokenBy)
+    else this.pumpDown()
   }
 
   /** The upstream has sent bytes, or the client has room again. */
@@ -218,12 +221,16 @@ export class TcpRelay implements Watcher {
   #broken(errno: number): void {
     if (this.#closed) return
     this.#hungUp = true
+    if (!this.clientOpen) {
+      this.#brokenBy = errno
+      return
+    }
     this.#drainBroken()
     this.#owner.onBroken(`the upstream's connection broke: ${addon.errnoName(errno)}`)
   }
 
   #drainBroken(): void {
-    if (!this.clientOpen || !this.#deliverEarly()) return
+    if (!this.#deliverEarly()) return
     while (!this.upstreamFinished) {
       const pieces = this.#host.stack.exports.tg_tcp_reserve(this.#id)
       if (pieces === 0 || this.#readInto(pieces) <= 0) return

@@ -32,7 +32,8 @@ export interface UdpHost {
   flush(): void
   /** Calls `resume` in a later turn. */
   later(flow: UdpFlow): void
-  associationRefused(error: DialError): void
+  /** `wasMade`: it had lived for a time, and is made anew when it is needed. */
+  associationEnded(client: IpEndpoint, error: DialError, wasMade: boolean): void
 }
 
 export interface UdpCounters {
@@ -118,8 +119,8 @@ export class UdpFlow implements AssociationListener {
   /** Called now and then: a proxy that says nothing is no better than one that refuses. */
   sweep(connectTimeoutMs: number): void {
     if (!this.#dialing || this.#host.now - this.#dialedAt < connectTimeoutMs) return
-    this.#association?.close()
-    this.onAssociationFailed({ failure: 'timeout', message: 'the proxy did not answer in time' })
+    const error = this.#association?.expire()
+    if (error !== undefined) this.onAssociationFailed(error)
   }
 
   /** The header goes in front of each payload, the batch goes out in one system call. */
@@ -247,12 +248,12 @@ export class UdpFlow implements AssociationListener {
     this.#dialEnded()
     this.#ready = false
     this.#association = undefined
+    this.#host.associationEnded(this.client, error, lived)
     if (lived) {
       if (now - this.usedAt < REVIVE_MS) this.#associate()
       return // otherwise it comes back with the next datagram
     }
     this.#refusedUntil = now + (error.failure === 'no-resources' ? NO_RESOURCES_MS : REFUSED_MS)
-    this.#host.associationRefused(error)
     const { abi, bytes, exports } = this.#host.stack
     for (const { dest, port } of this.#takeQueue()) {
       bytes.set(dest, abi.scratch)

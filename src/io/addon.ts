@@ -87,7 +87,7 @@ export interface Io {
   recvDatagrams(fd: number, slots: number, count: number, slotBytes: number, found: number): number
   /**
    * sendmmsg() of `count` datagrams, tables as in writePackets; neighbours of one size leave as one message that the
-   * kernel cuts (UDP_SEGMENT), where it can. How many were taken, or the negative errno of the first.
+   * kernel cuts (UDP_SEGMENT), where it can; a size that a path has refused is sent one by one for a time. How many were taken, or the negative errno of the first.
    */
   sendDatagrams(fd: number, datagrams: number, iovecs: number, count: number): number
 

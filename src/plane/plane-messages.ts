@@ -15,6 +15,8 @@ export interface WorkerStart {
   /** See PlaneSetup. */
   readonly sockets: number
   readonly debugEnabled: boolean
+  /** One for all workers: the proxy up or down is one truth, and told once. */
+  readonly health: Int32Array
   /** The number of the last request that was answered: a shared Int32Array of one, which the asker waits on. */
   readonly answered: Int32Array
   /** Where answers go: read by the asker while it waits, so that no event loop is needed. */
@@ -35,7 +37,7 @@ export type Answer = Partial<Answers>
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug'
 
 export interface LogLine {
-  /** Of the proxy's state, or of the packets. */
+  /** Of the proxy's state, or of the packets: the former each worker tells only where no other has. */
   readonly from: 'upstream' | 'plane'
   readonly level: LogLevel
   readonly message: string

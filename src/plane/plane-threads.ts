@@ -9,6 +9,7 @@ import { addon, type TunInfo } from '../io/addon.ts'
 import { socketsPerPlane } from '../io/descriptors.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import { stackModule } from '../stack/stack.ts'
+import { healthCells } from '../upstream/proxy-health.ts'
 import type { GatewayLog, Planes } from './plane.ts'
 import {
   type Answer,
@@ -53,6 +54,7 @@ export class PlaneThreads implements Planes {
     const part = partOf(options, queues.length)
     const sockets = socketsPerPlane(queues.length)
     const traps = new TrapLimit()
+    const health = healthCells()
     let failed = false
     const onFailure = (error: GatewayError) => {
       if (!failed) onFatal(error)
@@ -64,7 +66,7 @@ export class PlaneThreads implements Planes {
     }
     try {
       for (const [worker, queue] of queues.entries()) {
-        const start = { options: part, queue, sockets, debugEnabled: log.debugEnabled }
+        const start = { options: part, queue, sockets, debugEnabled: log.debugEnabled, health }
         const told = { onFailure, onTrap, onLine: (line: LogLine) => shared.say(worker, line) }
         this.#threads.push(new PlaneThread(entry, start, told))
       }
@@ -142,7 +144,7 @@ class PlaneThread {
 
   constructor(
     entry: URL,
-    start: Pick<WorkerStart, 'options' | 'queue' | 'sockets' | 'debugEnabled'>,
+    start: Pick<WorkerStart, 'options' | 'queue' | 'sockets' | 'debugEnabled' | 'health'>,
     { onFailure, onTrap, onLine }: ThreadListener,
   ) {
     const { port1, port2 } = new MessageChannel()

@@ -2,6 +2,7 @@
  * A data plane with what it stands on: the stack, the poller, the queue of the device, the dialer. A stack that stops (a
  * failed assertion inside lwIP) costs its flows, not the process: a new one takes its place on the same queue.
  */
+import { parseAddress } from '../endpoint.ts'
 import { GatewayError } from '../errors.ts'
 import { DataPlane, type PlaneLog } from '../flow/data-plane.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
@@ -11,6 +12,7 @@ import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
 import { Socks5Dialer } from '../upstream/socks5.ts'
+import { Socks5Proxy } from '../upstream/socks5-proxy.ts'
 import { TrapLimit } from './trap-limit.ts'
 
 /** What a gateway says while it works; src/log.ts makes one from winston. */
@@ -43,6 +45,8 @@ export interface PlaneSetup {
   readonly onFatal: (error: GatewayError) => void
   /** Compiled by another thread. */
   readonly module?: Module
+  /** Of the proxy's health, shared with the planes of other threads (healthCells). */
+  readonly health?: Int32Array
 }
 
 /** Endpoints of one batch of packets, which wait for older ones to give way. */
@@ -52,11 +56,12 @@ interface Running {
   readonly stack: Stack
   readonly poller: Poller
   readonly plane: DataPlane
-  readonly dialer: Socks5Dialer
 }
 
 export class Plane implements Planes {
   readonly #setup: PlaneSetup
+  /** What is known of the proxy, which a stack that stops does not change. */
+  readonly #proxy: Socks5Proxy
   #running: Running | undefined
   /** It failed, or was closed. */
   #over = false
@@ -65,14 +70,17 @@ export class Plane implements Planes {
 
   constructor(setup: PlaneSetup) {
     this.#setup = setup
+    const { options, upstreamLog, health } = setup
+    this.#proxy = new Socks5Proxy(options.proxy, options.upstream.handshake, upstreamLog, health)
   }
 
   async start(): Promise<void> {
-    await this.#run().dialer.ready()
+    this.#run()
+    await this.#proxy.ready()
   }
 
   #run(): Running {
-    const { options, queue, log, upstreamLog, sockets, module = stackModule() } = this.#setup
+    const { options, queue, log, sockets, module = stackModule() } = this.#setup
     const stack = new Stack(
       {
         mtu: queue.mtu,
@@ -81,6 +89,7 @@ export class Plane implements Planes {
         echo: options.icmp.echo === 'reply',
         maxFlows: options.limits.flows,
         maxEndpoints: options.udp.maxAssociations + ENDPOINT_HEADROOM,
+        ownAddresses: ownAddresses(options.tun),
         keepAliveMs: options.tcp.keepAliveMs,
       },
       module,
@@ -94,10 +103,10 @@ export class Plane implements Planes {
       scratch: stack.abi.scratch,
       scratchBytes: stack.abi.scratchBytes,
     }
-    const dialer = new Socks5Dialer(poller, arena, options.proxy, options.upstream, options.bind, upstreamLog)
+    const dialer = new Socks5Dialer(poller, arena, this.#proxy, options.upstream.pool, options.bind, log)
     const plane = new DataPlane({ stack, poller, tun, dialer }, options, log, onFailure)
     poller.attend(plane)
-    const running = { stack, poller, plane, dialer }
+    const running = { stack, poller, plane }
     this.#running = running
     poller.add(tun.fd, plane, false)
     return running
@@ -162,4 +171,8 @@ export class Plane implements Planes {
     running?.poller.close()
     return []
   }
+}
+
+function ownAddresses({ address4, address6 }: GatewayOptions['tun']): Uint8Array[] {
+  return [address4, address6].map(text => parseAddress(text.split('/')[0]!)).filter(address => address !== undefined)
 }

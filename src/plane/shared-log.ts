@@ -7,8 +7,6 @@ const COMPLAINT_MS = 60_000
 
 export class SharedLog {
   readonly #log: GatewayLog
-  /** The proxy's state, as it was last told, and by whom. */
-  #upstream = { message: '', worker: -1 }
   readonly #complaints = new Map<string, { readonly worker: number; readonly at: number }>()
 
   constructor(log: GatewayLog) {
@@ -22,15 +20,10 @@ export class SharedLog {
 
   /** A worker never repeats itself without a reason of its own, so only others are looked at. */
   #isRepeated(worker: number, { from, level, message }: LogLine, now: number): boolean {
-    if (from === 'upstream') {
-      const last = this.#upstream
-      if (last.message === message && last.worker !== worker) return true
-      this.#upstream = { message, worker }
-    } else if (level === 'warn') {
-      const last = this.#complaints.get(message)
-      if (last !== undefined && last.worker !== worker && now - last.at < COMPLAINT_MS) return true
-      this.#complaints.set(message, { worker, at: now })
-    }
+    if (from === 'upstream' || level !== 'warn') return false
+    const last = this.#complaints.get(message)
+    if (last !== undefined && last.worker !== worker && now - last.at < COMPLAINT_MS) return true
+    this.#complaints.set(message, { worker, at: now })
     return false
   }
 }

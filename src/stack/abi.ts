@@ -36,6 +36,7 @@ export interface Exports {
   tg_tcp_finish(id: number): void
   tg_tcp_abort(id: number): void
   tg_tcp_release(id: number): void
+  tg_own_address(family: number, address: number): void
   tg_udp_send(endpoint: number, family: number, source: number, port: number, payload: number, length: number): number
   tg_udp_refuse(endpoint: number, dest: number, port: number, answer: number): void
   tg_udp_release(): void
@@ -82,6 +83,7 @@ export const EXPORT_NAMES = [
   'tg_tcp_finish',
   'tg_tcp_abort',
   'tg_tcp_release',
+  'tg_own_address',
   'tg_udp_send',
   'tg_udp_refuse',
   'tg_udp_release',

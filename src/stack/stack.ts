@@ -18,6 +18,8 @@ export interface StackOptions {
   readonly echo: boolean
   readonly maxFlows: number
   readonly maxEndpoints: number
+  /** Of the device: nobody else may send from them. */
+  readonly ownAddresses?: readonly Uint8Array[]
   /** Idle milliseconds before a keep-alive probe to a client; 0: none. */
   readonly keepAliveMs: number
 }
@@ -77,6 +79,10 @@ export class Stack {
       Math.min(options.maxEndpoints, this.abi.maxEndpoints),
       options.keepAliveMs,
     )
+    for (const address of options.ownAddresses ?? []) {
+      this.bytes.set(address, this.abi.scratch)
+      x.tg_own_address(address.length === 4 ? 4 : 6, this.abi.scratch)
+    }
     this.#counterNames = readText(this.memory, x.tg_counter_names()).trim().split(' ')
     this.#counters = new Float64Array(this.memory, this.abi.counters, this.#counterNames.length)
   }

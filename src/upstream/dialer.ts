@@ -45,6 +45,8 @@ export interface DialListener {
 export interface Dial {
   /** Gives up: nothing is called any more, the socket is closed. Idempotent, harmless after the end. */
   cancel(): void
+  /** The same, because its time is over: why there is no answer so far. */
+  expire(): DialError
 }
 
 /** What parseDatagram found; offsets into the arena's memory. */
@@ -77,6 +79,8 @@ export interface Association {
   parseDatagram(at: number, length: number, out: DatagramFields): boolean
   /** By a reset, or in order. Idempotent; nothing is called afterwards. */
   close(reset?: boolean): void
+  /** The same, because the time to make it is over: why it does not stand yet. */
+  expire(): DialError
 }
 
 export interface Dialer {

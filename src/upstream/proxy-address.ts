@@ -1,15 +1,10 @@
 /**
  * Where the proxy is: a name is looked up, its addresses are used in turn when one does not answer, and looked up again
- * when all have failed. Also keeps the one truth about whether the upstream is up, for one log line a change.
+ * when all have failed.
  */
 import { lookup } from 'node:dns/promises'
 
 import { formatEndpoint, type IpEndpoint, parseAddress, sameAddress } from '../endpoint.ts'
-
-export interface HealthLog {
-  info(message: string, fields?: Record<string, unknown>): void
-  warn(message: string, fields?: Record<string, unknown>): void
-}
 
 /** Looking up again is tried at most this often. */
 const LOOKUP_INTERVAL_MS = 2_000
@@ -17,18 +12,20 @@ const LOOKUP_INTERVAL_MS = 2_000
 export class ProxyAddress {
   readonly #host: string
   readonly #port: number
-  readonly #log: HealthLog
+  readonly #onNoAddress: (reason: string) => void
   #endpoints: readonly IpEndpoint[]
   #current = 0
+  /** Addresses, without an answer between them. */
   #failedInARow = 0
-  #state: 'unknown' | 'up' | 'down' = 'unknown'
+  #answers = 0
   #lookedUpAt = Number.NEGATIVE_INFINITY
   #lookingUp: Promise<void> | undefined
 
-  constructor(host: string, port: number, log: HealthLog) {
+  /** @param onNoAddress hears of each look-up that fails */
+  constructor(host: string, port: number, onNoAddress: (reason: string) => void) {
     this.#host = host
     this.#port = port
-    this.#log = log
+    this.#onNoAddress = onNoAddress
     const literal = parseAddress(host)
     this.#endpoints = literal === undefined ? [] : [{ address: literal, port }]
   }
@@ -39,16 +36,11 @@ export class ProxyAddress {
     return this.#endpoints[this.#current]
   }
 
-  /** It answered when it was last asked. */
-  get isUp(): boolean {
-    return this.#state === 'up'
-  }
-
   has(endpoint: IpEndpoint): boolean {
     return endpoint.port === this.#port && this.#endpoints.some(known => sameAddress(known.address, endpoint.address))
   }
 
-  /** Resolves always; what went wrong is logged. An address needs no look-up. */
+  /** Resolves always. An address needs no look-up. */
   lookUp(): Promise<void> {
     if (this.#lookingUp !== undefined || parseAddress(this.#host) !== undefined) {
       return this.#lookingUp ?? Promise.resolve()
@@ -62,35 +54,30 @@ export class ProxyAddress {
         this.#endpoints = addresses.map(address => ({ address, port: this.#port }))
         this.#current = 0
       })
-      .catch((error: unknown) => this.failed(`the name cannot be looked up (${(error as { code?: string }).code})`))
+      .catch((error: unknown) =>
+        this.#onNoAddress(`the name of the proxy cannot be looked up (${(error as { code?: string }).code})`),
+      )
       .finally(() => {
         this.#lookingUp = undefined
       })
     return this.#lookingUp
   }
 
-  /** The proxy answered. */
-  answered(): void {
-    this.#failedInARow = 0
-    if (this.#state === 'up') return
-    this.#state = 'up'
-    this.#log.info('upstream up', { upstream: this.text() })
-  }
-
-  /** The proxy could not be reached: the next address is tried with the next dial. */
-  failed(reason: string): void {
+  /**
+   * Nothing is to be had at `endpoint`: the next address is tried with the next dial. Those that failed together count once.
+   * @param answers that there were so far, at any address
+   */
+  failed(endpoint: IpEndpoint | undefined, answers: number): void {
+    if (endpoint === undefined || endpoint !== this.#endpoints[this.#current]) return
+    if (answers !== this.#answers) this.#failedInARow = 0
+    this.#answers = answers
+    this.#current = (this.#current + 1) % this.#endpoints.length
     this.#failedInARow++
-    if (this.#endpoints.length > 0) this.#current = (this.#current + 1) % this.#endpoints.length
     if (this.#failedInARow >= this.#endpoints.length) void this.lookUp()
-    if (this.#state === 'down') return
-    this.#state = 'down'
-    this.#log.warn('upstream down', { upstream: this.text(), reason })
   }
+}
 
-  text(): string {
-    const literal = parseAddress(this.#host)
-    return formatEndpoint(
-      literal === undefined ? { name: this.#host, port: this.#port } : { address: literal, port: this.#port },
-    )
-  }
+export function proxyText(host: string, port: number): string {
+  const literal = parseAddress(host)
+  return formatEndpoint(literal === undefined ? { name: host, port } : { address: literal, port })
 }

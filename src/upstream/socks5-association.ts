@@ -1,7 +1,7 @@
 /** UDP ASSOCIATE (RFC 1928 §4, §7): a relay for one client endpoint, as long as its control connection lives. */
 import { lookup } from 'node:dns/promises'
 
-import { type IpEndpoint, parseAddress } from '../endpoint.ts'
+import { formatEndpoint, type IpEndpoint, parseAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Watcher } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
@@ -73,10 +73,17 @@ export class Socks5Association extends Opening implements Association, Watcher {
       .catch(() => this.#end({ failure: 'upstream-down', message: "the relay's name cannot be looked up" }))
   }
 
-  #relayAt(address: Uint8Array, port: number): void {
+  #relayAt(named: Uint8Array, port: number): void {
     if (this.#closed) return
-    const unspecified = address.every(byte => byte === 0)
-    const relay = { address: unspecified ? this.#proxy!.address : address, port }
+    const proxy = this.#proxy!.address
+    const kind = kindOf(named)
+    // an address of every machine is none: the proxy means its own
+    const isNone = kind === 'unspecified' || (kind === 'loopback' && kindOf(proxy) !== 'loopback')
+    const relay = { address: isNone ? proxy : named, port }
+    if (port === 0 || kind === 'group') {
+      const message = `the proxy says that its relay is ${formatEndpoint({ address: named, port })}, which cannot be`
+      return this.#end({ failure: 'general', message })
+    }
     this.maxBytes = relay.address.length === 4 ? MAX_UDP_PAYLOAD_IPV4 : MAX_UDP_PAYLOAD_IPV6
     this.#relay = relay
     this.#dialer.addRelay(relay)
@@ -137,6 +144,12 @@ export class Socks5Association extends Opening implements Association, Watcher {
     this.#listener.onAssociationFailed(error)
   }
 
+  override expire(): DialError {
+    const error = super.expire()
+    this.close()
+    return error
+  }
+
   close(reset = false): void {
     if (this.#closed) return
     this.#closed = true
@@ -150,4 +163,15 @@ export class Socks5Association extends Opening implements Association, Watcher {
 /** -EAGAIN means that the connection stands. */
 function isFinal(errno: number): boolean {
   return errno !== -11
+}
+
+/** `group`: multicast and broadcast, to which no association leads (RFC 5771, RFC 919, RFC 4291 §2.4). */
+function kindOf(address: Uint8Array): 'unspecified' | 'loopback' | 'group' | 'host' {
+  const first = address[0]!
+  if (address.length === 4 && first === 127) return 'loopback'
+  if (first === 0xff || (address.length === 4 && first >= 224)) return 'group'
+  const last = address.at(-1)!
+  if (first !== 0 || last > 1 || address.subarray(0, -1).some(byte => byte !== 0)) return 'host'
+  if (last === 0) return 'unspecified'
+  return address.length === 16 ? 'loopback' : 'host'
 }

@@ -8,6 +8,8 @@ import { addon, ERROR, HANGUP, READ_HANGUP, READABLE, WRITABLE } from '../io/add
 import type { Watcher } from '../io/poller.ts'
 import type { Socket } from '../io/socket.ts'
 import type { Arena, DialError, DialFailure } from './dialer.ts'
+import type { ProxyFailure } from './proxy-health.ts'
+import type { Authentication } from './socks5-authentication.ts'
 import {
   addressFields,
   Command,
@@ -20,22 +22,15 @@ import {
   parseAuthReply,
   parseMethod,
   parseReply,
-  Reply,
   type ReplyFields,
 } from './socks5-codec.ts'
 import type { Manner } from './socks5-manners.ts'
-
-export interface Credentials {
-  readonly username: Uint8Array
-  readonly password: Uint8Array
-}
+import { type Awaited, alien, broken, malformed, objection, refusedBy, unreachable } from './socks5-reasons.ts'
 
 /** How far the proxy was when it ended. */
 export type HandshakeEnd =
-  | 'local' // no socket could be made
-  | 'unreached'
-  | 'broken' // closed, reset, or no SOCKS5
-  | 'denied' // by its choice of method, or for the user and the password
+  | 'local' // this machine could not, or it was not tried
+  | ProxyFailure
   | 'refused' // by a reply
 
 export interface HandshakeListener {
@@ -46,20 +41,11 @@ export interface HandshakeListener {
 }
 
 /** `ready`: greeted, and no request yet. */
-type Stage = 'connect' | 'method' | 'auth' | 'ready' | 'reply' | 'done'
-
-const FAILURES: { readonly [reply: number]: readonly [DialFailure, string] } = {
-  [Reply.generalFailure]: ['general', 'general failure'],
-  [Reply.prohibited]: ['prohibited', 'not allowed by its rules'],
-  [Reply.netUnreachable]: ['net-unreachable', 'network unreachable'],
-  [Reply.hostUnreachable]: ['host-unreachable', 'host unreachable'],
-  [Reply.refused]: ['refused', 'connection refused'],
-  [Reply.ttlExpired]: ['ttl-expired', 'TTL expired'],
-  [Reply.commandUnsupported]: ['unsupported', 'command not supported'],
-  [Reply.addressUnsupported]: ['unsupported', 'address type not supported'],
-}
+type Stage = Awaited | 'ready' | 'done'
 
 const EAGAIN = -11
+/** What a write says of a connection that stood. */
+const ENDED = new Set(['EPIPE', 'ECONNRESET'])
 const GONE = READ_HANGUP | HANGUP | ERROR
 
 /** One for all: it is read before the next handshake can write it. */
@@ -75,7 +61,7 @@ export class Handshake implements Watcher {
   /** Bytes have come behind the request. */
   heard = false
   readonly #arena: Arena
-  readonly #credentials: Credentials | undefined
+  readonly #authentication: Authentication
   #listener: HandshakeListener
   #socket: Socket | undefined
   #command: Command = Command.connect
@@ -84,17 +70,19 @@ export class Handshake implements Watcher {
   /** What came of a message that is not complete. */
   #partial: Uint8Array | undefined
   #hungUp = false
+  /** The proxy has let us pass, and nobody was told. */
+  #passed = false
 
-  /** @param credentials must be there when the manner offers a password */
+  /** @param authentication has a password when the manner offers one */
   constructor(
     arena: Arena,
-    credentials: Credentials | undefined,
+    authentication: Authentication,
     manner: Manner,
     proxy: IpEndpoint,
     listener: HandshakeListener,
   ) {
     this.#arena = arena
-    this.#credentials = credentials
+    this.#authentication = authentication
     this.manner = manner
     this.proxy = proxy
     this.#listener = listener
@@ -105,9 +93,9 @@ export class Handshake implements Watcher {
   }
 
   /** The proxy has been asked something and has not answered it yet: what it was asked last. */
-  get waitsFor(): 'method' | 'auth' | 'reply' | undefined {
+  get waitsFor(): Awaited | undefined {
     const stage = this.#stage
-    return stage === 'method' || stage === 'auth' || stage === 'reply' ? stage : undefined
+    return stage === 'ready' || stage === 'done' ? undefined : stage
   }
 
   /** The socket on which connect() has been started with this handshake as its watcher. */
@@ -145,7 +133,7 @@ export class Handshake implements Watcher {
     let length = encodeGreeting(bytes, scratch, manner.offersNone, manner.offersPassword)
     if (manner.pipelined) {
       if (manner.offersPassword) {
-        const { username, password } = this.#credentials!
+        const { username, password } = this.#authentication
         length += encodeAuth(bytes, scratch + length, username, password)
       }
       length += encodeRequest(bytes, scratch + length, this.#command, this.#destination!)
@@ -157,7 +145,12 @@ export class Handshake implements Watcher {
     }
     if (sent === EAGAIN) return false // connect() is still under way
     const reason = sent < 0 ? addon.errnoName(sent) : 'short write'
-    this.#fail('upstream-down', `the proxy cannot be reached: ${reason}`, 'unreached')
+    if (ENDED.has(reason)) {
+      this.#stage = 'method' // it had accepted the connection
+      this.#broken(reason === 'EPIPE' ? '' : reason)
+      return false
+    }
+    this.#fail('upstream-down', unreachable(reason), 'unreached')
     return false
   }
 
@@ -174,8 +167,7 @@ export class Handshake implements Watcher {
   /** Sends `length` bytes from the scratch; they always fit a socket that has sent so little. */
   #send(length: number): void {
     const sent = this.#write(length)
-    if (sent === length) return
-    this.#fail('upstream-down', `the proxy broke off: ${sent < 0 ? addon.errnoName(sent) : 'short write'}`, 'broken')
+    if (sent !== length) this.#broken(sent < 0 ? addon.errnoName(sent) : 'short write')
   }
 
   #read(): void {
@@ -192,17 +184,23 @@ export class Handshake implements Watcher {
       words[row] = scratch + have
       words[row + 1] = room
       const got = poller.io.readv(fd, row * 4, 1)
-      if (got === 0) return this.#fail('upstream-down', 'the proxy closed the connection in the handshake', 'broken')
+      if (got === 0) return this.#broken('')
       if (got < 0) {
-        if (got === EAGAIN) return
-        const reason = addon.errnoName(got)
-        return this.#fail('upstream-down', `the proxy broke off in the handshake: ${reason}`, 'broken')
+        if (got !== EAGAIN) this.#broken(addon.errnoName(got))
+        return
       }
       if (this.#stage === 'reply') this.heard = true
       const drained = got < room && !this.#hungUp
       this.#take(have + got, drained)
+      if (this.#passed && !this.#authentication.isSettled) this.#tellPassed()
       if (drained) return
     }
+  }
+
+  /** Last, because others may begin with it, and write into the scratch. */
+  #tellPassed(): void {
+    this.#passed = false
+    this.#authentication.accepted()
   }
 
   /** Takes the messages in the first `length` bytes of the scratch: one, or when pipelined all that have come. */
@@ -213,7 +211,7 @@ export class Handshake implements Watcher {
     for (let at = scratch; at < end && this.#stage !== 'done'; ) {
       const used = this.#parse(at, end - at)
       if (this.#stage === 'reply' && fields.reply > 0) return this.#refused() // the rest need not come, or be right
-      if (used === MALFORMED) return this.#fail('upstream-down', 'the proxy does not speak SOCKS5', 'broken')
+      if (used === MALFORMED) return this.#malformed(bytes.subarray(at, end))
       if (used === NEED_MORE) {
         this.#partial = bytes.slice(at, end)
         return
@@ -222,7 +220,7 @@ export class Handshake implements Watcher {
       if (this.#stage === 'reply') {
         this.#stage = 'done'
         this.#listener.onReply(this, fields, at < end ? bytes.slice(at, end) : undefined, !drained)
-      } else if (at < end && !this.manner.pipelined) this.#fail('upstream-down', SPOKE_UNASKED, 'broken')
+      } else if (at < end && !this.manner.pipelined) this.#fail('upstream-down', SPOKE_UNASKED, 'alien')
       else if (this.#stage === 'method') this.#chosen()
       else this.#authenticated()
     }
@@ -247,20 +245,27 @@ export class Handshake implements Watcher {
     const { manner } = this
     const { method } = choice
     this.method = method
-    if (method === Method.none && manner.offersNone) return this.#sendRequest()
+    if (method === Method.none && manner.offersNone) {
+      this.#passed = true
+      return this.#sendRequest()
+    }
     if (method === Method.password && manner.offersPassword) {
       this.#stage = 'auth'
       if (manner.pipelined) return
       const { bytes, scratch } = this.#arena
-      return this.#send(encodeAuth(bytes, scratch, this.#credentials!.username, this.#credentials!.password))
+      return this.#send(encodeAuth(bytes, scratch, this.#authentication.username, this.#authentication.password))
     }
-    const asked = this.#credentials === undefined ? 'wants a user name and a password' : 'accepts none of our methods'
-    this.#fail('authentication', `the proxy ${asked}`, 'denied')
+    this.#fail('authentication', objection(method, this.#authentication.isSet), 'denied')
   }
 
   #authenticated(): void {
-    if (choice.status === 0) this.#sendRequest()
-    else this.#fail('authentication', 'the proxy refused the user name or the password', 'denied')
+    if (choice.status === 0) {
+      this.#passed = true
+      return this.#sendRequest()
+    }
+    this.#authentication.denied()
+    const message = 'the proxy refused the user name or the password: check both in the configuration'
+    this.#fail('authentication', message, 'denied')
   }
 
   #sendRequest(): void {
@@ -271,8 +276,24 @@ export class Handshake implements Watcher {
   }
 
   #refused(): void {
-    const [failure, text] = FAILURES[fields.reply] ?? ['general', 'an unknown reason']
-    this.#fail(failure, `the proxy answered ${fields.reply} (${text})`, 'refused')
+    const { failure, message } = refusedBy(fields.reply)
+    this.#fail(failure, message, 'refused')
+  }
+
+  /** `errno`: '' for an end in order. */
+  #broken(errno: string): void {
+    const awaited = this.waitsFor
+    if (awaited === undefined) this.#fail('upstream-down', 'the proxy closed a connection that waited', 'closed')
+    else if (awaited === 'connect') this.#fail('upstream-down', unreachable(errno || 'closed'), 'unreached')
+    else {
+      const message = broken(awaited, this.#partial !== undefined, errno)
+      this.#fail('upstream-down', message, awaited === 'method' ? 'closed' : 'unanswered')
+    }
+  }
+
+  #malformed(bytes: Uint8Array): void {
+    if (this.#stage === 'method') this.#fail('upstream-down', alien(bytes), 'alien')
+    else this.#fail('upstream-down', malformed(bytes), 'unanswered')
   }
 
   #fail(failure: DialFailure, message: string, end: HandshakeEnd): void {

@@ -3,21 +3,26 @@
  * more where a connection that was made in advance turns out to be dead, and where the proxy does not cope with a pipelined
  * handshake: then a strict one follows, or runs beside it, and the first to have its reply is taken.
  */
-import type { Destination } from '../endpoint.ts'
+import type { Destination, IpEndpoint } from '../endpoint.ts'
 import type { DialError } from './dialer.ts'
+import type { ProxyHealth } from './proxy-health.ts'
+import type { Asker } from './socks5-authentication.ts'
 import type { Command, ReplyFields } from './socks5-codec.ts'
 import { Handshake, type HandshakeEnd, type HandshakeListener } from './socks5-handshake.ts'
 import type { Manner, Manners } from './socks5-manners.ts'
+import { silent } from './socks5-reasons.ts'
 
 /** Why there is no socket. */
 export interface NotConnected {
   readonly error: DialError
   readonly end: HandshakeEnd
+  readonly proxy: IpEndpoint | undefined
 }
 
 /** What an opening needs of the dialer around it. */
 export interface OpeningHost {
   readonly manners: Manners
+  readonly health: Pick<ProxyHealth, 'answers' | 'isUp'>
   /** A connection made in advance. */
   takePooled(): Handshake | undefined
   /** A new connection; in the manner that is known to work when none is given. */
@@ -27,21 +32,27 @@ export interface OpeningHost {
   pooledServed(): void
   fellBack(): void
   opened(opening: Opening): void
-  failed(opening: Opening, error: DialError, end: HandshakeEnd): void
+  failed(opening: Opening, error: DialError, end: HandshakeEnd, proxy?: IpEndpoint): void
   cancelled(opening: Opening): void
+  /** The time of an opening was over before the proxy had said a word to anybody. */
+  stayedMute(reason: string, proxy: IpEndpoint): void
 }
 
 /** Ticks without a word from the proxy after which a strict handshake is begun beside a pipelined one. */
 const QUIET_TICKS = 4
 /** The same while nothing is known of the proxy. */
 const TRIAL_QUIET_TICKS = 1
+/** Ticks after which a connection that does not stand yet waits in vain; and the same where the proxy is known to be down. */
+const LOST_TICKS = 4
+const LOST_TICKS_DOWN = 1
 /** An opening that is given up after so many is a sign that the proxy does not cope any more. */
 const SILENT_TICKS = 16
 
-export abstract class Opening implements HandshakeListener {
+export abstract class Opening implements HandshakeListener, Asker {
   readonly #host: OpeningHost
   readonly #command: Command
   readonly #destination: Destination
+  readonly #answersBefore: number
   #first: Handshake | undefined
   /** The strict one that follows the first, or runs beside it. */
   #second: Handshake | undefined
@@ -50,6 +61,7 @@ export abstract class Opening implements HandshakeListener {
   #pooled = false
   #pooledWasDead = false
   #quietTicks = 0
+  #connectTicks = 0
   #waitsFor: string | undefined
   /** `Manners.copings` when it was last looked at. */
   #copings = 0
@@ -59,6 +71,7 @@ export abstract class Opening implements HandshakeListener {
     this.#host = host
     this.#command = command
     this.#destination = destination
+    this.#answersBefore = host.health.answers
   }
 
   /** The way stands; the handshake's socket is this object's now. */
@@ -80,7 +93,7 @@ export abstract class Opening implements HandshakeListener {
 
   #startAnew(): void {
     const connected = this.#host.connectAnew(this)
-    if (!(connected instanceof Handshake)) return this.#fail(connected.error, connected.end)
+    if (!(connected instanceof Handshake)) return this.#fail(connected.error, connected.end, connected.proxy)
     this.#first = connected
     connected.request(this.#command, this.#destination, this)
   }
@@ -116,11 +129,11 @@ export abstract class Opening implements HandshakeListener {
   onHandshakeFailed(handshake: Handshake, error: DialError, end: HandshakeEnd): void {
     if (end === 'refused') {
       this.#answered(handshake)
-      return this.#fail(error, end)
+      return this.#fail(error, end, handshake.proxy)
     }
     if (handshake === this.#second) {
       this.#second = undefined
-      if (this.#first === undefined) this.#fail(error, end)
+      if (this.#first === undefined) this.#fail(error, end, handshake.proxy)
       return
     }
     this.#first = undefined
@@ -132,13 +145,18 @@ export abstract class Opening implements HandshakeListener {
     }
     const mayBeManner = handshake.manner.pipelined && this.#host.manners.learns && end !== 'unreached'
     if (mayBeManner && !this.#secondBegun && this.#startSecond()) return
-    this.#fail(error, end)
+    this.#fail(error, end, handshake.proxy)
   }
 
-  #fail(error: DialError, end: HandshakeEnd): void {
+  /** Nobody asks the proxy now. */
+  refuse(error: DialError): void {
+    this.#fail(error, 'local')
+  }
+
+  #fail(error: DialError, end: HandshakeEnd, proxy?: IpEndpoint): void {
     if (this.#over) return
     this.#over = true
-    this.#host.failed(this, error, end)
+    this.#host.failed(this, error, end, proxy)
     this.onNotOpened(error)
   }
 
@@ -148,6 +166,10 @@ export abstract class Opening implements HandshakeListener {
    */
   tick(): void {
     const first = this.#first
+    if (first?.waitsFor === 'connect') {
+      this.#connectTicks++
+      return
+    }
     if (first === undefined || this.#secondBegun || !first.manner.pipelined || !this.#host.manners.learns) return
     const { waitsFor } = first
     const { copings, onTrial, inDoubt } = this.#host.manners
@@ -157,6 +179,21 @@ export abstract class Opening implements HandshakeListener {
     this.#quietTicks++
     if (waitsFor === 'reply' && !onTrial && !inDoubt) return
     if (this.#quietTicks > (onTrial ? TRIAL_QUIET_TICKS : QUIET_TICKS)) this.#startSecond()
+  }
+
+  /** Its connection should stand by now: what it has sent was lost, perhaps. */
+  get waitsInVain(): boolean {
+    const lost = this.#host.health.isUp ? LOST_TICKS : LOST_TICKS_DOWN
+    return this.#connectTicks >= lost && this.#first?.waitsFor === 'connect'
+  }
+
+  /** The proxy can be reached again: not at the kernel's next retransmission, but now. */
+  reconnect(): void {
+    this.#connectTicks = 0
+    this.#first?.cancel()
+    this.#first = undefined
+    this.#pooled = false
+    this.#startAnew()
   }
 
   /**
@@ -170,5 +207,19 @@ export abstract class Opening implements HandshakeListener {
     this.#first?.cancel(true)
     this.#second?.cancel(true)
     this.#host.cancelled(this)
+  }
+
+  /** As cancel, because its time is over; why it had no answer so far. */
+  expire(): DialError {
+    const waiting = this.#first?.waitsFor === undefined ? this.#second : this.#first
+    const awaited = waiting?.waitsFor
+    const message = awaited === undefined ? 'the proxy was not asked yet' : silent(awaited)
+    const error: DialError = { failure: 'timeout', message }
+    const { answers } = this.#host.health
+    // one that answers others meanwhile, or has only its reply to give, is not to blame
+    const isMute = awaited !== undefined && awaited !== 'reply' && answers === this.#answersBefore
+    this.cancel()
+    if (isMute) this.#host.stayedMute(message, waiting!.proxy)
+    return error
   }
 }

@@ -5,15 +5,19 @@ import { type IpEndpoint, sameAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../io/socket.ts'
-import type { GatewayOptions, ProxyOptions } from '../options.ts'
 import { ConnectionPool, TICK_MS } from './connection-pool.ts'
 import type { Arena, Association, AssociationListener, Dial, DialError, Dialer, DialListener } from './dialer.ts'
-import { type HealthLog, ProxyAddress } from './proxy-address.ts'
+import { PathProbe } from './path-probe.ts'
+import type { ProxyAddress } from './proxy-address.ts'
+import type { HealthLog, ProxyHealth } from './proxy-health.ts'
 import { Socks5Association } from './socks5-association.ts'
+import type { Authentication } from './socks5-authentication.ts'
 import { Command, type ReplyFields } from './socks5-codec.ts'
-import { type Credentials, Handshake, type HandshakeEnd, type HandshakeListener } from './socks5-handshake.ts'
-import { type Manner, Manners } from './socks5-manners.ts'
+import { Handshake, type HandshakeEnd, type HandshakeListener } from './socks5-handshake.ts'
+import type { Manner, Manners } from './socks5-manners.ts'
 import { type NotConnected, Opening, type OpeningHost } from './socks5-opening.ts'
+import type { Socks5Proxy } from './socks5-proxy.ts'
+import { unreachable } from './socks5-reasons.ts'
 
 /** What connect() says of the network, not of this machine. */
 const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
@@ -29,47 +33,48 @@ const POOL_SHARE = 0.75
 const NOT_RESOLVED: NotConnected = {
   error: { failure: 'upstream-down', message: "the proxy's name has no address (yet)" },
   end: 'local',
+  proxy: undefined,
 }
 
 export class Socks5Dialer implements Dialer, OpeningHost {
   readonly poller: Poller
   readonly arena: Arena
-  readonly proxy: ProxyAddress
+  readonly health: ProxyHealth
   readonly manners: Manners
-  readonly #credentials: Credentials | undefined
+  readonly #address: ProxyAddress
+  readonly #authentication: Authentication
   readonly #binding: Binding
-  readonly #log: HealthLog
+  readonly #log: Pick<HealthLog, 'warn'>
   readonly #pool: ConnectionPool
   readonly #openings = new Set<Opening>()
+  readonly #probe = new PathProbe(
+    watcher => this.#connectProbe(watcher),
+    () => this.#onPath(),
+  )
   /** Of live associations, by port. */
   readonly #relays = new Map<number, IpEndpoint[]>()
   readonly #counters = { handshakes: 0, handshake_failures: 0, handshake_fallbacks: 0 }
   #localFailureAt = Number.NEGATIVE_INFINITY
   #clock: NodeJS.Timeout | undefined
 
+  /** @param pool connections made in advance at most */
   constructor(
     poller: Poller,
     arena: Arena,
-    proxy: ProxyOptions,
-    upstream: GatewayOptions['upstream'],
+    proxy: Socks5Proxy,
+    pool: number,
     binding: Binding,
-    log: HealthLog,
+    log: Pick<HealthLog, 'warn'>,
   ) {
     this.poller = poller
     this.arena = arena
     this.#binding = binding
     this.#log = log
-    this.proxy = new ProxyAddress(proxy.host, proxy.port, log)
-    this.manners = new Manners(upstream.handshake, proxy.username !== undefined)
-    this.#pool = new ConnectionPool(this, upstream.pool)
-    if (proxy.username !== undefined) {
-      this.#credentials = { username: Buffer.from(proxy.username), password: Buffer.from(proxy.password ?? '') }
-    }
-  }
-
-  /** The proxy's name has been looked up when this resolves, if it can be. */
-  ready(): Promise<void> {
-    return this.proxy.lookUp()
+    this.health = proxy.health
+    this.manners = proxy.manners
+    this.#address = proxy.address
+    this.#authentication = proxy.authentication
+    this.#pool = new ConnectionPool(this, pool)
   }
 
   connect(destination: IpEndpoint, listener: DialListener): Dial {
@@ -84,19 +89,40 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.#counters.handshakes++
     this.#openings.add(opening)
     this.#clock ??= setInterval(() => this.#tick(), TICK_MS).unref()
-    opening.start()
+    if (this.#authentication.isSettled) opening.start()
+    else this.#authentication.admit(opening)
     return opening
   }
 
   #tick(): void {
-    for (const opening of this.#openings) opening.tick()
+    let waitInVain = false
+    for (const opening of this.#openings) {
+      opening.tick()
+      waitInVain ||= opening.waitsInVain
+    }
+    this.#probe.tick(waitInVain)
+    this.#authentication.tick()
     if (this.#pool.tick() || this.#openings.size > 0) return
     clearInterval(this.#clock)
     this.#clock = undefined
   }
 
+  #connectProbe(watcher: Watcher): Socket | undefined {
+    const proxy = this.#address.endpoint
+    try {
+      return proxy === undefined ? undefined : Socket.connectTcp(this.poller, proxy, this.#binding, watcher)
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error
+      return undefined
+    }
+  }
+
+  #onPath(): void {
+    for (const opening of this.#openings) if (opening.waitsInVain) opening.reconnect()
+  }
+
   isUpstream(endpoint: IpEndpoint): boolean {
-    if (this.proxy.has(endpoint)) return true
+    if (this.#address.has(endpoint)) return true
     const relays = this.#relays.get(endpoint.port)
     return relays?.some(({ address }) => sameAddress(address, endpoint.address)) === true
   }
@@ -116,27 +142,29 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   // ---- connections ----
 
   takePooled(): Handshake | undefined {
-    const proxy = this.proxy.endpoint
+    const proxy = this.#address.endpoint
     return proxy === undefined ? undefined : this.#pool.take(proxy)
   }
 
   connectAnew(listener: HandshakeListener, manner?: Manner): Handshake | NotConnected {
-    const proxy = this.proxy.endpoint
+    const proxy = this.#address.endpoint
     if (proxy === undefined) return NOT_RESOLVED
+    // a password that was refused is shown once in a dial, not first in one manner and then in the other
+    const isOnTrial = this.#authentication.isDenied && this.manners.learns
     try {
-      return this.#connect(proxy, manner ?? this.manners.towards(proxy), listener)
+      return this.#connect(proxy, manner ?? (isOnTrial ? this.manners.strict : this.manners.towards(proxy)), listener)
     } catch (error) {
       if (!(error instanceof SystemError)) throw error
       const isNetwork = NETWORK_ERRORS.has(error.code)
       if (!isNetwork) this.#complain(error)
-      const message = `the proxy cannot be reached: ${error.code}`
+      const message = unreachable(error.code)
       const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
-      return { error: { failure, message }, end: isNetwork ? 'unreached' : 'local' }
+      return { error: { failure, message }, end: isNetwork ? 'unreached' : 'local', proxy }
     }
   }
 
   connectAhead(listener: HandshakeListener): Handshake | undefined {
-    const proxy = this.proxy.endpoint
+    const proxy = this.#address.endpoint
     if (proxy === undefined) return undefined
     try {
       return this.#connect(proxy, this.manners.ahead, listener)
@@ -147,7 +175,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   }
 
   #connect(proxy: IpEndpoint, manner: Manner, listener: HandshakeListener): Handshake {
-    const handshake = new Handshake(this.arena, this.#credentials, manner, proxy, listener)
+    const handshake = new Handshake(this.arena, this.#authentication, manner, proxy, listener)
     handshake.attach(Socket.connectTcp(this.poller, proxy, this.#binding, handshake))
     return handshake
   }
@@ -171,7 +199,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
 
   mayFill(): boolean {
     const hasRoom = this.poller.used < this.poller.capacity * POOL_SHARE
-    return this.proxy.isUp && this.#openings.size <= BUSY_OPENINGS && hasRoom
+    return this.health.isUp && this.#openings.size <= BUSY_OPENINGS && hasRoom
   }
 
   pooledServed(): void {
@@ -189,19 +217,26 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   }
 
   opened(opening: Opening): void {
-    this.#openings.delete(opening)
-    this.proxy.answered()
+    this.cancelled(opening)
+    this.health.answered()
   }
 
-  failed(opening: Opening, error: DialError, end: HandshakeEnd): void {
-    this.#openings.delete(opening)
+  failed(opening: Opening, error: DialError, end: HandshakeEnd, proxy?: IpEndpoint): void {
+    this.cancelled(opening)
     this.#counters.handshake_failures++
-    if (end === 'refused') this.proxy.answered()
-    else if (end !== 'local') this.proxy.failed(error.message)
+    if (end === 'refused') this.health.answered()
+    else if (end !== 'local' && this.health.failed(end, error.message)) this.#address.failed(proxy, this.health.answers)
   }
 
   cancelled(opening: Opening): void {
     this.#openings.delete(opening)
+    if (!this.#authentication.isSettled) this.#authentication.left(opening)
+  }
+
+  stayedMute(reason: string, proxy: IpEndpoint): void {
+    this.#counters.handshake_failures++
+    this.health.failed('unreached', reason)
+    this.#address.failed(proxy, this.health.answers)
   }
 
   counters(): Record<string, number> {
@@ -213,6 +248,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.#clock = undefined
     for (const opening of this.#openings) opening.cancel()
     this.#pool.close()
+    this.#probe.close()
   }
 }
 

@@ -16,6 +16,7 @@ import { Stack } from '../../src/stack/stack.ts'
 import { LinuxTun } from '../../src/tun/linux.ts'
 import type { Dial, DialListener } from '../../src/upstream/dialer.ts'
 import { Socks5Dialer } from '../../src/upstream/socks5.ts'
+import { Socks5Proxy } from '../../src/upstream/socks5-proxy.ts'
 import { VNET_BYTES } from '../helpers/packets.ts'
 import { Upstream } from './upstream.ts'
 
@@ -42,7 +43,8 @@ function complain(message: string, fields?: object): void {
 }
 
 /** Neither learns nor prepares anything: each connection costs the same. */
-const UPSTREAM = { handshake: 'pipelined', pool: 0 } as const
+const HANDSHAKE = 'pipelined'
+const POOL = 0
 
 class IdleDialer extends Socks5Dialer {
   idle: Socket | undefined
@@ -51,7 +53,7 @@ class IdleDialer extends Socks5Dialer {
     if (to.port !== IDLE_PORT) return super.connect(to, listener)
     this.idle ??= Socket.connectUdp(this.poller, { address: LOOPBACK, port: 9 }, BINDING, { onReady: quiet })
     listener.onConnected({ socket: this.idle, early: undefined, readable: false })
-    return { cancel: quiet }
+    return { cancel: quiet, expire: () => ({ failure: 'timeout', message: '' }) }
   }
 }
 
@@ -92,8 +94,8 @@ export class World {
     this.#poller = new Poller(stack.memory, () => undefined, onFailure)
     const { abi, bytes, words } = stack
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
-    const proxy = { host: '127.0.0.1', port: upstream.port }
-    const dialer = new IdleDialer(this.#poller, arena, proxy, UPSTREAM, BINDING, LOG)
+    const proxy = new Socks5Proxy({ host: '127.0.0.1', port: upstream.port }, HANDSHAKE, LOG)
+    const dialer = new IdleDialer(this.#poller, arena, proxy, POOL, BINDING, LOG)
     const port = (wire.address() as AddressInfo).port
     this.#device = Socket.connectUdp(this.#poller, { address: LOOPBACK, port }, BINDING, { onReady: quiet })
     const info = { fd: this.#device.fd, name: 'wire', mtu: MTU, vnetHdr: true, uso: false, queues: 0, created: false }

@@ -2,6 +2,7 @@
 import test from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import { Socks5Dialer } from '../../src/upstream/socks5.ts'
+import { Socks5Proxy } from '../../src/upstream/socks5-proxy.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { Flag, type Packet, udp } from '../helpers/packets.ts'
 import { until } from '../helpers/sockets.ts'
@@ -80,15 +81,8 @@ for (const [when, last] of endings)
     const rig = openWith(t, {}, (poller, { bytes, words, abi: { scratch, scratchBytes } }) => {
       const arena = { bytes, words, scratch, scratchBytes }
       const silent = { info() {}, warn() {} }
-      const proxy = { host: '127.0.0.1', port: bad.port }
-      return new Socks5Dialer(
-        poller,
-        arena,
-        proxy,
-        { handshake: 'strict', pool: 0 },
-        { interface: '', mark: 0 },
-        silent,
-      )
+      const proxy = new Socks5Proxy({ host: '127.0.0.1', port: bad.port }, 'strict', silent)
+      return new Socks5Dialer(poller, arena, proxy, 0, { interface: '', mark: 0 }, silent)
     })
     rig.send(QUESTION)
     await until(() => bad.left() > 0 && rig.plane.flows()[0]!.state === 'idle', 'the end of the association')

@@ -1,9 +1,10 @@
 /** What comes with, or right behind, the proxy's reply. */
 import type { Socket } from 'node:net'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import { DEFAULTS } from '../../src/options.ts'
 import { Socks5Dialer } from '../../src/upstream/socks5.ts'
+import { Socks5Proxy } from '../../src/upstream/socks5-proxy.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { Flag } from '../helpers/packets.ts'
 import { until } from '../helpers/sockets.ts'
@@ -12,6 +13,14 @@ import { established, open, openWith, segment } from './rig.ts'
 
 const OK = [5, 0, 0, 1, 127, 0, 0, 1, 0, 80]
 const LOG = { info() {}, warn() {} }
+
+function openDialing(t: ExecutionContext, port: number) {
+  return openWith(t, {}, (poller, { bytes, words, abi }) => {
+    const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
+    const proxy = new Socks5Proxy({ host: '127.0.0.1', port: port }, DEFAULTS.upstream.handshake, LOG)
+    return new Socks5Dialer(poller, arena, proxy, 0, { interface: '', mark: 0 }, LOG)
+  })
+}
 
 for (const [bytes, end] of [
   [0, 'end'],
@@ -30,12 +39,7 @@ for (const [bytes, end] of [
       end,
     ])
     t.teardown(() => bad.close())
-    const rig = openWith(t, {}, (poller, { bytes, words, abi }) => {
-      const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
-      const upstream = { ...DEFAULTS.upstream, pool: 0 }
-      const binding = { interface: '', mark: 0 }
-      return new Socks5Dialer(poller, arena, { host: '127.0.0.1', port: bad.port }, upstream, binding, LOG)
-    })
+    const rig = openDialing(t, bad.port)
     rig.send(segment(Flag.syn))
     const got: Buffer[] = []
     let ack = 0
@@ -97,3 +101,32 @@ test.serial(
     t.is(text, 'first then the last')
   },
 )
+
+test('tcp-flow: a reset right behind the first bytes waits for a client that has not acknowledged its SYN-ACK', async t => {
+  const data = pattern(1_000)
+  const bad = await startBadSocks([
+    { expect: 3 },
+    { send: [5, 0] },
+    { expect: 10 },
+    { send: [...OK, ...data] },
+    { waitMs: 30 },
+    'reset',
+  ])
+  t.teardown(() => bad.close())
+  const rig = openDialing(t, bad.port)
+  rig.send(segment(Flag.syn))
+  let ack = 0
+  await until(() => {
+    const answer = rig.take().find(packet => (packet.tcp!.flags & Flag.syn) !== 0)
+    if (answer !== undefined) ack = answer.tcp!.seq + 1
+    return ack !== 0 && bad.live() === 0
+  }, 'the SYN-ACK')
+  await t.throwsAsync(
+    until(() => rig.take().length > 0, 'a packet', 100),
+    { message: /did not come/ },
+  )
+  const out = rig.send(segment(Flag.ack, { seq: 1001, ack }))
+  t.true(Buffer.concat(out.map(packet => packet.tcp!.payload)).equals(data))
+  t.is(out.at(-1)!.tcp!.flags & Flag.rst, Flag.rst)
+  t.is(rig.plane.counters().tcp_flows, 0)
+})

@@ -3,6 +3,7 @@ import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import { DEFAULTS } from '../../src/options.ts'
 import { Socks5Dialer } from '../../src/upstream/socks5.ts'
+import { Socks5Proxy } from '../../src/upstream/socks5-proxy.ts'
 import { Flag, tcp, udp } from '../helpers/packets.ts'
 import { tcpServer } from '../helpers/sockets.ts'
 import { openWith, PAIR, segment } from './rig.ts'
@@ -19,7 +20,8 @@ async function rig(t: ExecutionContext) {
   const made = openWith(t, {}, (poller, { bytes, words, abi }) => {
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
     const binding = { interface: '', mark: 0 }
-    return new Socks5Dialer(poller, arena, { host: '127.0.0.1', port }, DEFAULTS.upstream, binding, log)
+    const proxy = new Socks5Proxy({ host: '127.0.0.1', port }, 'auto', log)
+    return new Socks5Dialer(poller, arena, proxy, DEFAULTS.upstream.pool, binding, log)
   })
   return { ...made, said }
 }

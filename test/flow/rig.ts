@@ -7,7 +7,7 @@ import { Poller } from '../../src/io/poller.ts'
 import { Socket } from '../../src/io/socket.ts'
 import { Stack } from '../../src/stack/stack.ts'
 import { MemoryTun } from '../../src/tun/memory.ts'
-import type { AssociationListener, Dialer, DialFailure, DialListener } from '../../src/upstream/dialer.ts'
+import type { AssociationListener, DialError, Dialer, DialFailure, DialListener } from '../../src/upstream/dialer.ts'
 import { Flag, type Packet, parse, type TcpFields, tcp } from '../helpers/packets.ts'
 import { tcpServer, until } from '../helpers/sockets.ts'
 
@@ -37,7 +37,8 @@ export class TestDialer implements Dialer {
     const dial = { to, listener, cancelled: false }
     const at = this.waiting.push(dial) - 1
     if (this.failsAtOnce !== undefined) this.fail(this.failsAtOnce, at)
-    return { cancel: () => Object.assign(dial, { cancelled: true }) }
+    const cancel = () => void Object.assign(dial, { cancelled: true })
+    return { cancel, expire: () => expired(cancel) }
   }
 
   succeed(at = 0, early?: Uint8Array): Promise<void> {
@@ -67,12 +68,14 @@ export class TestDialer implements Dialer {
   associate(listener: AssociationListener) {
     const entry = { listener, closed: false }
     this.associations.push(entry)
+    const close = () => void Object.assign(entry, { closed: true })
     return {
       socket: undefined,
       maxBytes: 65_507,
       writeHeader: () => 10,
       parseDatagram: () => false,
-      close: () => Object.assign(entry, { closed: true }),
+      close,
+      expire: () => expired(close),
     }
   }
 
@@ -87,6 +90,11 @@ export class TestDialer implements Dialer {
   close(): void {
     this.closed = true
   }
+}
+
+function expired(cancel: () => void): DialError {
+  cancel()
+  return { failure: 'timeout', message: 'as the test says' }
 }
 
 export async function open(

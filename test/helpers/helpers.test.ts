@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { startBadSocks } from './bad-socks.ts'
-import { startFullConeRelay } from './full-cone-relay.ts'
 import { connectNamespaces, createNamespace, type Namespace } from './namespaces.ts'
 import {
   isInstalled,
@@ -15,6 +14,7 @@ import {
   startNginx,
 } from './servers.ts'
 import { readAll, readBytes, tcpConnect, udpEnd, until } from './sockets.ts'
+import { scriptOf } from './socks-faults.ts'
 
 const PROXY = '10.8.0.2'
 const PROXY6 = 'fd08::2'
@@ -113,8 +113,8 @@ test('bad-socks: it plays its script, in pieces, and keeps what came', async t =
   await t.throwsAsync(readAll(second), { code: 'ECONNRESET' })
 })
 
-test('full-cone-relay: a peer that was never asked is heard, with its address', async t => {
-  const relay = await startFullConeRelay()
+test('udp-relay: full cone: a peer that was never asked is heard, with its address', async t => {
+  const relay = await startBadSocks(scriptOf(['relay']))
   t.teardown(() => relay.close())
   const control = await tcpConnect(t, relay.port)
   control.write(Uint8Array.of(5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0))

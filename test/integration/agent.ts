@@ -32,6 +32,18 @@ export class Agent {
     })
   }
 
+  get pid(): number {
+    return this.#child.pid!
+  }
+
+  /** Its end, by a signal that ends it. */
+  async end(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    const ended = once(this.#child, 'exit')
+    this.#child.kill(signal)
+    await ended
+  }
+
   static async start(namespace: Namespace): Promise<Agent> {
     const child = namespace.spawn(process.execPath, [fileURLToPath(import.meta.url)], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer, type Server, Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { startDnsServer } from '../../src/demo/dns-server.ts'
 import { startHttpServer } from '../../src/demo/http-server.ts'
 import { type Listening, listenOn } from '../../src/demo/listening.ts'
@@ -13,7 +14,8 @@ import { type SocksServer, startSocksServer } from '../../src/demo/socks-server.
 import { startUdpEcho } from '../../src/demo/udp-echo.ts'
 import { formatEndpoint } from '../../src/endpoint.ts'
 import type { Reply } from '../../src/upstream/socks5-codec.ts'
-import { type FullConeRelay, startFullConeRelay } from '../helpers/full-cone-relay.ts'
+import { type BadSocks, type Connection, startBadSocks } from '../helpers/bad-socks.ts'
+import { type Fault, scriptOf } from '../helpers/socks-faults.ts'
 
 export interface View {
   readonly bytes: number
@@ -56,7 +58,8 @@ const udpEnds: { socket: UdpSocket; got: Message[]; error: string }[] = []
 const accepted: number[] = []
 const closers = new Map<string, () => Promise<void>>()
 let socks: SocksServer | undefined
-let relay: FullConeRelay | undefined
+let faulty: BadSocks | undefined
+let fault: Fault = ['sound']
 
 export interface Message {
   readonly from: string
@@ -141,6 +144,54 @@ export async function requestsFromPorts(host: string, port: number, ports: numbe
   return found
 }
 
+/** Many connections that fail, by what connect() said; a connection that stands counts as ''. */
+export async function outcomes(host: string, port: number, count: number, atOnce: number) {
+  const codes: Record<string, number> = {}
+  let left = count
+  const worker = async () => {
+    while (left-- > 0) {
+      const { id, code } = await dial(host, port)
+      tcpEnds[id]!.socket.destroy()
+      codes[code] = (codes[code] ?? 0) + 1
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, worker))
+  return codes
+}
+
+/** Tries again and again until one stands; when that was (Date.now()), and what the others said. */
+export async function dialUntil(host: string, port: number, timeoutMs: number, patienceMs = 200) {
+  const codes: Record<string, number> = {}
+  for (const end = Date.now() + timeoutMs; Date.now() < end; ) {
+    const { id, code } = await dial(host, port, patienceMs)
+    const at = Date.now()
+    tcpEnds[id]!.socket.destroy()
+    if (code === '') return { at, codes }
+    codes[code] = (codes[code] ?? 0) + 1
+  }
+  throw new Error(`none within ${timeoutMs} ms: ${JSON.stringify(codes)}`)
+}
+
+/** Connections that `knock` has under way. */
+const KNOCKING = 8_000
+
+/** Connections begun at a steady rate, none waited for: the oldest give way, and all end at the end. How many there were. */
+export async function knock(host: string, port: number, perSecond: number, ms: number): Promise<number> {
+  const sockets: Socket[] = []
+  const start = performance.now()
+  for (let past = 0; past < ms; past = performance.now() - start) {
+    while (sockets.length < (past / 1000) * perSecond) {
+      const socket = new Socket()
+      socket.on('error', () => undefined)
+      sockets.push(socket.connect({ host, port }))
+      if (sockets.length > KNOCKING) sockets[sockets.length - KNOCKING - 1]!.destroy()
+    }
+    await delay(5)
+  }
+  for (const socket of sockets) socket.destroy()
+  return sockets.length
+}
+
 export async function dialMany(host: string, port: number, count: number): Promise<number[]> {
   const ids: number[] = []
   const worker = async () => {
@@ -209,24 +260,10 @@ export async function listen(
  * without authentication.
  */
 export async function listenAsProxy(name: string, host: string, port: number): Promise<void> {
-  const server = createServer({ allowHalfOpen: true }, socket => {
-    let bytes = Buffer.alloc(0)
-    let greeted = false
-    const onData = (chunk: Buffer) => {
-      bytes = Buffer.concat([bytes, chunk])
-      if (bytes.length < 3) return
-      if (!greeted) socket.write(Uint8Array.of(5, 0))
-      greeted = true
-      const request = bytes.subarray(2 + bytes[1]!)
-      if (request.length < (request[3] === 4 ? 22 : 10)) return
-      socket.off('data', onData)
-      accepted.push(tcpEnds.push(new End(socket)) - 1)
-      socket.write(Uint8Array.of(5, 0, 0, 1, 0, 0, 0, 0, 0, 0))
-    }
-    socket.on('data', onData)
-    socket.on('error', () => undefined)
-  })
-  await keep(name, server, host, port)
+  const take = ({ socket }: Connection) => void accepted.push(tcpEnds.push(new End(socket)) - 1)
+  const [reply, ...before] = scriptOf(['sound']).toReversed()
+  const proxy = await startBadSocks([...before.toReversed(), take, reply!], host, port)
+  closers.set(name, () => proxy.close())
 }
 
 async function keep(name: string, server: Server, host: string, port: number): Promise<void> {
@@ -272,13 +309,15 @@ export interface SocksOptions {
   readonly replies?: Readonly<Record<string, number>>
 }
 
-export async function startSocks({ replies = {}, ...options }: SocksOptions): Promise<void> {
+/** When it listens (Date.now()). */
+export async function startSocks({ replies = {}, ...options }: SocksOptions): Promise<number> {
   socks = await startSocksServer({
     port: 1080,
     ...options,
     reply: destination => replies[formatEndpoint(destination)] as Reply | undefined,
   })
   closers.set('socks', () => socks!.close())
+  return Date.now()
 }
 
 export async function socksCounters() {
@@ -301,14 +340,24 @@ function keepListening(name: string, listening: Listening): void {
   closers.set(name, () => listening.close())
 }
 
-export async function startRelay(host: string): Promise<number> {
-  relay = await startFullConeRelay(host)
-  closers.set('relay', () => relay!.close())
-  return relay.port
+/** A proxy with the fault that `setFault` says, of its new connections; its port. */
+export async function startFaulty(host: string, port = 0): Promise<number> {
+  faulty = await startBadSocks(() => scriptOf(fault), host, port)
+  closers.set('faulty', () => faulty!.close())
+  return faulty.port
+}
+
+export async function setFault(...next: Fault): Promise<void> {
+  fault = next
+}
+
+/** Connections that it has had, and those that are open. */
+export async function faultyConnections(): Promise<{ had: number; open: number }> {
+  return { had: faulty!.received.length, open: faulty!.live() }
 }
 
 export async function relayPorts(): Promise<readonly number[]> {
-  return relay!.outgoingPorts
+  return faulty!.outgoingPorts
 }
 
 // ---- UDP ----
@@ -349,6 +398,28 @@ export async function sendUdp(id: number, bytes: number, port?: number, host?: s
     else socket.send(message, port, host, done)
   })
   return createHash('sha256').update(message).digest('hex')
+}
+
+/** One datagram each from the ports `from` … `from + count - 1`, at a steady rate; how many could be sent. */
+export async function sendFromPorts(from: number, count: number, ms: number, port: number, host: string) {
+  let sent = 0
+  const start = performance.now()
+  for (let at = 0; at < count; ) {
+    const due = Math.min(count, ((performance.now() - start) / ms) * count)
+    for (; at < due; at++) {
+      const socket = createSocket('udp4')
+      socket.on('error', () => undefined)
+      socket.bind(from + at, () =>
+        socket.send('x', port, host, error => {
+          if (error === null) sent++
+          socket.close()
+        }),
+      )
+    }
+    await delay(2)
+  }
+  await delay(50)
+  return sent
 }
 
 export async function viewUdp(id: number): Promise<{ got: Message[]; error: string }> {

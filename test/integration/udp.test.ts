@@ -90,7 +90,8 @@ test.serial('udp: the association ends with its control connection and comes bac
 
 test.serial('udp: full cone: a peer that was never asked is heard, and its answers carry its address', async t => {
   await gateway.stop()
-  const port = await world.far.call('startRelay', PROXY4)
+  await world.far.call('setFault', 'relay')
+  const port = await world.far.call('startFaulty', PROXY4)
   gateway = await world.gateway({ proxy: `socks5://${PROXY4}:${port}` })
   const stranger = await world.far.call('openUdp', DEST4, 4444)
   const other = await world.far.call('openUdp', '203.0.113.99', 5555)
@@ -113,7 +114,7 @@ test.serial('udp: full cone: a peer that was never asked is heard, and its answe
   await world.near.call('sendUdp', id, 44, 5555, '203.0.113.99')
   await until(async () => (await world.far.call('viewUdp', other.id)).got.length === 1, 'the second question')
   t.is((await world.far.call('viewUdp', other.id)).got[0]!.port, outer)
-  await world.far.call('stop', 'relay')
+  await world.far.call('stop', 'faulty')
 })
 
 test.serial('udp: a proxy that refuses UDP: ECONNREFUSED at a connected socket, one warning', async t => {

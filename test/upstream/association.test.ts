@@ -4,6 +4,7 @@ import { addon } from '../../src/io/addon.ts'
 import type { Association, DatagramFields, DialError } from '../../src/upstream/dialer.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
+import { scriptOf } from '../helpers/socks-faults.ts'
 import { DATA, DEST, DEST6, FOUND, GREETED, open, type Rig, SCRATCH } from './rig.ts'
 
 type Heard = { associated: number; failed: DialError[]; datagrams: number }
@@ -133,6 +134,22 @@ test('socks5: bytes on the control connection mean nothing', async t => {
   await until(() => heard.failed.length === 1, 'the end')
   t.is(heard.associated, 1)
 })
+
+for (const [what, place] of [
+  ['port 0', 'port 0'],
+  ['a group', 'multicast'],
+] as const)
+  test(`socks5: a relay at ${what} is none, and says so`, async t => {
+    const bad = await startBadSocks(scriptOf(['relay', 'echo', place]))
+    t.teardown(() => bad.close())
+    const { association, heard } = associate(t, open(t, bad.port))
+    await until(() => heard.failed.length === 1, 'the end')
+    t.is(heard.failed[0]!.failure, 'general')
+    t.regex(heard.failed[0]!.message, /^the proxy says that its relay is [0-9.]+:\d+, which cannot be$/)
+    t.is(heard.associated, 0)
+    t.is(association.socket, undefined)
+    await until(() => bad.left() === 1, 'the end of the control connection')
+  })
 
 test('socks5: an association that the proxy refuses', async t => {
   const bad = await startBadSocks([...GREETED, { send: [5, 7, 0, 1, 0, 0, 0, 0, 0, 0] }, 'end'])

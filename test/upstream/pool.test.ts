@@ -136,11 +136,11 @@ test('pool: a proxy that closes whatever waits is not given one connection after
 
 test('pool: it is not filled while the proxy is down, and is filled when it is up again', async t => {
   const down: readonly Step[] = [{ expect: 3 }, 'reset']
-  const { bad, rig, said } = await play(t, [GOOD, down, down, down, GOOD], { handshake: 'strict', pool: 1 })
+  const { bad, rig, said } = await play(t, [GOOD, down, down, down, down, GOOD], { handshake: 'strict', pool: 1 })
   await outcomeOf(t, rig)
   await until(() => count(rig, 'pool_discarded') === 1, 'the end of what waits')
-  for (let round = 0; round < 2; round++) t.truthy((await outcomeOf(t, rig)).error)
-  await never(t, () => bad.received.length > 4, 1_000)
+  for (let round = 0; round < 3; round++) t.truthy((await outcomeOf(t, rig)).error)
+  await never(t, () => bad.received.length > 5, 1_000)
   t.truthy((await outcomeOf(t, rig)).connected)
   await until(() => count(rig, 'pool_ready') === 1, 'one that waits')
   t.deepEqual(said, ['upstream up', 'upstream down', 'upstream up'])

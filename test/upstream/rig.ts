@@ -5,6 +5,7 @@ import { Poller } from '../../src/io/poller.ts'
 import type { GatewayOptions, ProxyOptions } from '../../src/options.ts'
 import type { Association, Connected, DialError } from '../../src/upstream/dialer.ts'
 import { Socks5Dialer } from '../../src/upstream/socks5.ts'
+import { Socks5Proxy } from '../../src/upstream/socks5-proxy.ts'
 import type { Step } from '../helpers/bad-socks.ts'
 import { until } from '../helpers/sockets.ts'
 
@@ -57,13 +58,15 @@ export function open(
   )
   const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4096 }
   const options = { host: '127.0.0.1', port, ...more }
-  const dialer = new Socks5Dialer(poller, arena, options, { ...PLAIN, ...upstream }, { interface: '', mark: 0 }, log)
+  const { handshake, pool } = { ...PLAIN, ...upstream }
+  const proxy = new Socks5Proxy(options, handshake, log)
+  const dialer = new Socks5Dialer(poller, arena, proxy, pool, { interface: '', mark: 0 }, log)
   t.teardown(() => {
     dialer.close()
     poller.close()
     if (failures.length > 0) throw failures[0]
   })
-  return { dialer, poller, bytes, words }
+  return { dialer, proxy, poller, bytes, words }
 }
 
 export type Rig = ReturnType<typeof open>

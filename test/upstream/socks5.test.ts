@@ -148,13 +148,13 @@ for (const [name, script] of [
 test('socks5: up and down are each told once a change', async t => {
   const told: string[] = []
   const log = { info: (text: string) => told.push(text), warn: (text: string) => told.push(text) }
-  const bad = await startBadSocks(n => (n < 2 || n > 3 ? [...GREETED, { send: OK }] : [{ expect: 3 }, 'reset']))
+  const bad = await startBadSocks(n => (n < 2 || n > 5 ? [...GREETED, { send: OK }] : [{ expect: 3 }, 'reset']))
   t.teardown(() => bad.close())
   const rig = open(t, bad.port, {}, log as never)
-  for (let count = 0; count < 6; count++) await outcomeOf(t, rig)
+  for (let count = 0; count < 8; count++) await outcomeOf(t, rig)
   t.deepEqual(told, ['upstream up', 'upstream down', 'upstream up'])
   const { handshakes, handshake_failures, handshake_fallbacks } = rig.dialer.counters()
-  t.deepEqual([handshakes, handshake_failures, handshake_fallbacks], [6, 2, 0])
+  t.deepEqual([handshakes, handshake_failures, handshake_fallbacks], [8, 4, 0])
 })
 
 test('socks5: isUpstream knows the proxy by address and port', t => {
@@ -169,7 +169,7 @@ test('socks5: a name is looked up before the first dial', async t => {
   const bad = await startBadSocks([...GREETED, { send: OK }])
   t.teardown(() => bad.close())
   const rig = open(t, bad.port, { host: 'localhost' })
-  await rig.dialer.ready()
+  await rig.proxy.ready()
   // localhost may be ::1 first, where nobody listens: then the next address is tried by the next dial
   const first = await outcomeOf(t, rig)
   const connected = first.connected ?? (await outcomeOf(t, rig)).connected
@@ -178,7 +178,7 @@ test('socks5: a name is looked up before the first dial', async t => {
 
 test('socks5: a name that does not exist is a proxy that is down, not a crash', async t => {
   const rig = open(t, 1080, { host: 'no-such-host.invalid' })
-  await rig.dialer.ready()
+  await rig.proxy.ready()
   const { error } = await outcomeOf(t, rig)
   t.is(error!.failure, 'upstream-down')
 })

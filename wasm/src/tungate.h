@@ -12,7 +12,7 @@
  *   dials.c     whose dials there may be                pcbs.c      lwIP's control blocks, in O(1)
  *   isn.c       sequences that nobody guesses
  *   icmp.c      truthful errors                         rate.c      how many of them, and of other answers
- *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client
+ *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client (udp_source.c)
  *   egress.c    packets to be written, as iovecs        events.c    what the host must look at
  *   orphans.c   connections of an instance that stopped
  *
@@ -212,7 +212,7 @@ int tg_rate_allows(struct tg_rate *rate, u32_t per_second);
   X(drop_option) X(drop_protocol) X(drop_icmp) X(drop_vnet) X(drop_fragment) X(drop_memory) X(drop_egress)             \
   X(drop_flow_limit) X(drop_sequence) X(drop_receive_budget) X(drop_out_of_order) X(challenge_acks) X(icmp_limited)    \
   X(syn_retransmitted) X(tcp_opened) X(tcp_retransmitted) X(tcp_retransmitted_bytes) X(tcp_timeouts) X(udp_in)         \
-  X(dial_limit) X(dials_displaced) X(udp_out) X(udp_family) X(icmp_out)
+  X(dial_limit) X(dials_displaced) X(udp_out) X(udp_family) X(udp_forged) X(icmp_out)
 struct tg_counters {
 #define X(name) double name;
   TG_COUNTERS(X)
@@ -270,6 +270,7 @@ void tg_udp_release(void);
 void tg_udp_send_init(void);
 /* The egress table is written: no datagram can join its last packet. */
 void tg_udp_run_end(void);
+int tg_source_forged(u32_t family, const u8_t *source, const u8_t *client); /* udp_source.c */
 
 /* ---- a flow's two directions ---- */
 void tg_receive(struct tg_flow *flow, struct pbuf *p);

@@ -144,7 +144,7 @@ static int send_fragments(u32_t id, u32_t family, const u8_t *source, u32_t sour
 
 /*
  * A datagram to the client of endpoint `id`, from `source`:`source_port` (of `family`). The payload must stay until the
- * egress is written. Returns 0, or 1 when the families differ, or 2 when there was no room.
+ * egress is written. Returns 0, or 1 when the families differ, 2 when there was no room, 3 when the source is forged.
  */
 TG_EXPORT(tg_udp_send)
 u32_t tg_udp_send(u32_t id, u32_t family, const u8_t *source, u32_t source_port, u8_t *payload, u32_t length)
@@ -152,6 +152,10 @@ u32_t tg_udp_send(u32_t id, u32_t family, const u8_t *source, u32_t source_port,
   if (tg_endpoints[id].family != family) {
     TG_COUNT(udp_family);
     return 1;
+  }
+  if (tg_source_forged(family, source, tg_endpoints[id].address)) {
+    TG_COUNT(udp_forged);
+    return 3;
   }
   int fits = header_bytes(family) + length <= tg_config.mtu;
   if (!(fits ? send_whole : send_fragments)(id, family, source, source_port, payload, length)) {

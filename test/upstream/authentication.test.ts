@@ -1,0 +1,163 @@
+/** A password that the proxy refuses is not shown to it again and again; docs/truthful-connect.md says what clients get. */
+import { setTimeout as delay } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import { addon } from '../../src/io/addon.ts'
+import type { DialError } from '../../src/upstream/dialer.ts'
+import { type Asker, Authentication } from '../../src/upstream/socks5-authentication.ts'
+import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
+import { until } from '../helpers/sockets.ts'
+import { dial, OK, open, outcomeOf, silent } from './rig.ts'
+
+const USER = { username: 'me', password: 's3cret-w0rd' }
+const PROXY = { host: '192.0.2.1', port: 1080, ...USER }
+
+class Dialing implements Asker {
+  said: 'waits' | 'started' | DialError = 'waits'
+  start() {
+    this.said = 'started'
+  }
+  refuse(error: DialError) {
+    this.said = error
+  }
+}
+
+function rig(proxy = PROXY) {
+  const clock = { now: 0 }
+  const authentication = new Authentication(proxy, () => clock.now)
+  const admit = () => {
+    const one = new Dialing()
+    authentication.admit(one)
+    return one
+  }
+  return { clock, authentication, admit }
+}
+
+const messageOf = ({ said }: Dialing) => (typeof said === 'string' ? said : said.message)
+
+test('authentication: until it was accepted one shows the password, and the others wait', t => {
+  const { authentication, admit } = rig()
+  const [first, ...others] = [admit(), admit(), admit()]
+  t.is(first!.said, 'started')
+  for (const other of others) t.is(other.said, 'waits')
+  authentication.accepted()
+  for (const other of others) t.is(other.said, 'started')
+  t.is(admit().said, 'started')
+})
+
+test('authentication: a denial is the answer to all that wait, and to those of the pause', t => {
+  const { authentication, clock, admit } = rig()
+  const [first, second] = [admit(), admit()]
+  authentication.denied()
+  authentication.left(first)
+  t.is((second.said as DialError).failure, 'authentication')
+  t.is(messageOf(second), 'the proxy refused the user name or the password; it is asked again in 1 s')
+  clock.now = 999
+  t.is(messageOf(admit()), messageOf(second))
+  clock.now = 1000
+  t.is(admit().said, 'started', 'one asks again')
+  t.regex(messageOf(admit()), /it is being asked again/)
+})
+
+test('authentication: pauses grow from 1 s to 30 s, and one that is accepted ends them', t => {
+  const { authentication, clock, admit } = rig()
+  const pauses: number[] = []
+  while (pauses.length < 8) {
+    const asker = admit()
+    t.is(asker.said, 'started')
+    authentication.denied()
+    authentication.denied() // of a dial that was under way
+    authentication.left(asker)
+    const from = clock.now
+    for (let next = admit(); ; next = admit()) {
+      authentication.left(next)
+      if (next.said === 'started') break
+      clock.now += 500
+    }
+    pauses.push(clock.now - from)
+  }
+  t.deepEqual(pauses, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000])
+  authentication.accepted()
+  t.is(admit().said, 'started')
+  t.is(admit().said, 'started')
+  authentication.denied()
+  clock.now += 1000
+  t.is(admit().said, 'started', 'the next pause is the first again')
+})
+
+test('authentication: nobody waits longer than a second for one that hears nothing', t => {
+  const { authentication, clock, admit } = rig()
+  admit()
+  const second = admit()
+  authentication.tick()
+  t.is(second.said, 'waits')
+  clock.now = 1000
+  authentication.tick()
+  t.is(second.said, 'started')
+})
+
+test('authentication: one that ends without a verdict leaves it to the others; one that leaves is not started', t => {
+  const { authentication, admit } = rig()
+  const [first, second, third] = [admit(), admit(), admit()]
+  authentication.left(second)
+  authentication.left(first)
+  t.is(second.said, 'waits')
+  t.is(third.said, 'started')
+})
+
+test('authentication: without a password nobody waits', t => {
+  const { admit } = rig({ host: '192.0.2.1', port: 1080 } as typeof PROXY)
+  t.is(admit().said, 'started')
+  t.is(admit().said, 'started')
+})
+
+const DENIED: readonly Step[] = [{ expect: 4 }, { send: [5, 2] }, { expect: 16 }, { send: [1, 1] }, 'end']
+const ACCEPTED: readonly Step[] = [
+  { expect: 4 },
+  { send: [5, 2] },
+  { expect: 16 },
+  { send: [1, 0] },
+  { expect: 10 },
+  { send: OK },
+]
+
+const DENIED_AT_ONCE: readonly Step[] = [{ expect: 29 }, { send: [5, 2, 1, 1] }, 'end']
+
+/** A proxy that denies until it is told otherwise. */
+async function proxy(t: ExecutionContext, denial = DENIED) {
+  const state = { denies: true }
+  const bad = await startBadSocks(() => (state.denies ? denial : ACCEPTED))
+  t.teardown(() => bad.close())
+  return { bad, state }
+}
+
+for (const handshake of ['strict', 'auto', 'pipelined'] as const)
+  test(`authentication: a wrong password is shown once to the proxy, whatever 50 dials want (${handshake})`, async t => {
+    const { bad } = await proxy(t, handshake === 'pipelined' ? DENIED_AT_ONCE : DENIED)
+    const rig = open(t, bad.port, USER, silent, { handshake, pool: 4 })
+    const outcomes = Array.from({ length: 50 }, () => dial(t, rig).outcome)
+    await until(() => outcomes.every(({ calls }) => calls === 1), 'an answer to all')
+    t.deepEqual(new Set(outcomes.map(({ error }) => error?.failure)), new Set(['authentication']))
+    t.is((await outcomeOf(t, rig)).error!.failure, 'authentication')
+    t.is(bad.received.length, 1)
+  })
+
+test('authentication: a password that is right again serves the next dial after the pause', async t => {
+  const { bad, state } = await proxy(t)
+  const said: string[] = []
+  const log = { info: (text: string) => said.push(text), warn: (text: string) => said.push(text) }
+  const rig = open(t, bad.port, USER, log as never)
+  await outcomeOf(t, rig)
+  state.denies = false
+  let dials = 0
+  for (let connected = false; !connected; dials++) {
+    connected = (await outcomeOf(t, rig)).connected !== undefined
+    await delay(5)
+  }
+  t.is(bad.received.length, 2)
+  t.true(dials > 2)
+  t.deepEqual(said, ['upstream down', 'upstream up'])
+})
+
+test.after.always('authentication: no descriptor is left', t => {
+  t.is(addon.openDescriptors(), 0)
+})
