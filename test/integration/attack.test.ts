@@ -31,7 +31,8 @@ test.serial(`attack: nmap finds exactly the ${OPEN_PORTS.length} open ports of $
 })
 
 test.serial('attack: 1,000 HTTP/1.0 requests over 10 source ports, each under 1 s', async t => {
-  const ports = Array.from({ length: 10 }, (_, at) => 50_000 + at)
+  // below what the kernel picks from: nmap's connections may still hold one of those
+  const ports = Array.from({ length: 10 }, (_, at) => 20_000 + at)
   const { good, slowestMs, errors } = await world.near.call('requestsFromPorts', DEST4, 8080, ports, 100)
   t.deepEqual(errors, [])
   t.is(good, 1_000)
