@@ -22,9 +22,9 @@ common="-std=gnu11 $includes -I$fuzz -include allocator.h"
 sanitizers="-g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=address,undefined"
 case $kind in
 native)
-  # export_name means nothing here, and the C library has a BYTE_ORDER of its own.
+  # export_name means nothing here, the C library has a BYTE_ORDER of its own, and all addresses are memory.
   traced=-fsanitize=fuzzer-no-link
-  compile() { "$clang" -m32 -ftrap-function=fuzz_trapped $sanitizers $coverage $common "$@" -Wno-unknown-attributes -Wno-macro-redefined; }
+  compile() { "$clang" -m32 -ftrap-function=fuzz_trapped $sanitizers $coverage $common "-D__builtin_wasm_memory_size(memory)=65535u" "$@" -Wno-unknown-attributes -Wno-macro-redefined; }
   link() { "$clang" -m32 $sanitizers -fsanitize=fuzzer "$@"; }
   ;;
 wasm)

@@ -36,6 +36,10 @@ _Noreturn void fuzz_fail(const char *file, int line, const char *message)
 #else
 #include <stdio.h>
 
+/* The linker's, for WebAssembly. */
+extern u8_t __heap_base;
+u8_t __heap_base;
+
 /* Instead of __builtin_trap (build.sh). */
 _Noreturn void fuzz_trapped(void);
 _Noreturn void fuzz_trapped(void)
