@@ -2,24 +2,18 @@
  * A data plane: one tun queue, one stack, its flows, one dialer. It shares nothing with another, takes a plain
  * configuration and gives out counters. This file is the turn: packets in, events handled, packets out.
  */
-import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
+import type { IpEndpoint } from '../endpoint.ts'
 import type { Poller, Turns, Watcher } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Tun } from '../tun/tun.ts'
 import type { DialError, Dialer } from '../upstream/dialer.ts'
 import { Clock } from './clock.ts'
-import { LimitWatch } from './limit-watch.ts'
+import { type PlaneLog, PlaneReport } from './plane-report.ts'
 import { TcpFlow, type TcpHost } from './tcp-flow.ts'
 import type { TcpRelay } from './tcp-relay.ts'
-import { type UdpCounters, UdpFlow, type UdpHost } from './udp-flow.ts'
-
-export interface PlaneLog {
-  readonly debugEnabled: boolean
-  warn(message: string, fields?: Record<string, unknown>): void
-  error(message: string, fields?: Record<string, unknown>): void
-  debug(message: string, fields?: Record<string, unknown>): void
-}
+import type { UdpCounters, UdpFlow, UdpHost } from './udp-flow.ts'
+import { UdpFlows } from './udp-flows.ts'
 
 export interface PlaneParts {
   readonly stack: Stack
@@ -34,8 +28,6 @@ export type PlaneOptions = Pick<GatewayOptions, 'tcp' | 'udp' | 'limits'>
 const BATCHES_A_TURN = 16
 /** After so many packets at once more may have come meanwhile, and the device is read again before others have their turn. */
 const BURST = 4
-/** The same complaint is logged at most so often. */
-const COMPLAINT_MS = 60_000
 
 export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly stack: Stack
@@ -52,21 +44,16 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly #tun: Tun
   readonly #poller: Poller
   readonly #options: PlaneOptions
-  readonly #log: PlaneLog
+  readonly #report: PlaneReport
   readonly #onFailure: (error: unknown) => void
   readonly #tcp: (TcpFlow | undefined)[] = []
-  readonly #udp = new Map<number, UdpFlow>()
-  readonly #counters = { tcp_flows: 0, tcp_refused: 0, to_upstream_itself: 0, packets_lost: 0 }
+  readonly #udp: UdpFlows
+  readonly #counters: PlaneReport['counted']
   #resumable: (TcpRelay | UdpFlow)[] = []
   #resumeScheduled = false
   #ticker: NodeJS.Timeout | undefined
   #hurrying: NodeJS.Timeout | undefined
   readonly #sweeper: NodeJS.Timeout
-  #dialsRefused = 0
-  readonly #complaints = new Map<string, number>()
-  readonly #watch = new LimitWatch()
-  /** SYNs that found no place, as of the last sweep. */
-  #flowsDropped = 0
   #closed = false
 
   /** @param onFailure what ends this plane: the device is gone, or the stack stopped */
@@ -76,7 +63,9 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#tun = parts.tun
     this.#poller = parts.poller
     this.#options = options
-    this.#log = log
+    this.#report = new PlaneReport(this, parts, options, log)
+    this.#counters = this.#report.counted
+    this.#udp = new UdpFlows(this, this.#report, options.udp.maxAssociations)
     this.#onFailure = onFailure
     this.stack.exports.tg_limit_dials(options.limits.dials, options.limits.dialsPerSource)
     const shortest = Math.min(
@@ -133,7 +122,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       this.#tcp[id]?.onEvents(bits)
     }
     const count = words[abi.datagramCount / 4]!
-    if (count > 0) this.#datagrams(count)
+    if (count > 0) this.#udp.send(count)
   }
 
   /** Writes what the stack has to send. */
@@ -184,7 +173,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   #leapt(): void {
     const ms = this.#clock.leapt(this.now)
     this.now -= ms
-    this.#log.warn('the gateway stood still: its time-outs wait for so long', { ms: Math.round(ms) })
+    this.#report.leapt(ms)
   }
 
   #startTicking(): void {
@@ -219,17 +208,13 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       flow?.sweep(this.#options.tcp)
       this.relieve()
     }
-    for (const flow of this.#udp.values()) {
-      flow.sweep(this.#options.tcp.connectTimeoutMs)
-      if (this.now - flow.usedAt >= this.#options.udp.idleTimeoutMs) this.#closeUdp(flow)
-    }
+    this.#udp.sweep(this.#options.tcp.connectTimeoutMs, this.#options.udp.idleTimeoutMs)
     this.#clock.swept(this.now)
     if (this.#ticker === undefined && this.stack.exports.tg_tick(this.now) !== 0) this.#startTicking()
     this.#drain()
     this.flush()
     this.#trim()
-    this.#tellOfLimit()
-    this.#watchLimits()
+    this.#report.watchLimits(this.#udp.size)
   }
 
   /** What a burst needed and nobody needs any more goes back to the kernel. */
@@ -238,37 +223,16 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     for (let rows = exports.tg_trim(); rows > 0; rows = exports.tg_trim()) this.#poller.io.discard(abi.iovecs, rows)
   }
 
-  /** The stack has refused dials since it was last looked at. */
-  #tellOfLimit(): void {
-    const refused = this.stack.counter('dial_limit')
-    if (refused === this.#dialsRefused) return
-    this.#dialsRefused = refused
-    this.#complain('too many dials in flight: new flows wait for their client to try again', {
-      inFlight: this.stack.exports.tg_dials(),
-    })
-  }
-
-  // ---- TCP ----
+  // ---- flows ----
 
   #open(id: number): void {
     const flow = new TcpFlow(this, id)
     this.#tcp[id] = flow
     this.#counters.tcp_flows++
     const { abi } = this.stack
-    if (this.#leadsToUpstream(flow.destination)) {
+    if (this.#report.leadsToUpstream(flow.destination)) {
       flow.refuse(abi.answerReset, 'the destination is the proxy itself')
     } else flow.dial(this.dialer)
-  }
-
-  /** The gateway's own traffic comes back to it: one clear line, instead of a storm of dials. */
-  #leadsToUpstream(destination: IpEndpoint): boolean {
-    if (!this.dialer.isUpstream(destination)) return false
-    this.#counters.to_upstream_itself++
-    const upstream = formatEndpoint(destination)
-    this.#complain(
-      `the route to the proxy ${upstream} leads into ${this.#tun.name}: exclude the proxy's address from the tun's routes, or use bind.interface or bind.mark`,
-    )
-    return true
   }
 
   refused(): void {
@@ -278,71 +242,32 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   ended(flow: TcpFlow, reason: string): void {
     this.#tcp[flow.id] = undefined
     this.#counters.tcp_flows--
-    if (!this.#log.debugEnabled) return
-    this.#log.debug('tcp flow ended', {
-      client: formatEndpoint(flow.client),
-      destination: formatEndpoint(flow.destination),
-      bytesUp: flow.bytesUp,
-      bytesDown: flow.bytesDown,
-      ms: Math.round(this.now - flow.startedAt),
-      reason,
-    })
+    this.#report.tcpEnded(flow, reason)
   }
 
-  // ---- UDP ----
-
-  /** Runs of datagrams of one endpoint go to its flow together. */
-  #datagrams(count: number): void {
-    const { abi, words, exports } = this.stack
-    const endpointOf = (row: number) => words[(abi.datagrams + row * abi.datagramBytes + abi.datagramEndpoint) / 4]!
-    for (let from = 0; from < count; ) {
-      const id = endpointOf(from)
-      let to = from + 1
-      while (to < count && endpointOf(to) === id) to++
-      // an endpoint that gave way to another of this batch is gone, and so are its datagrams
-      const known = words[(abi.endpoints + id * abi.endpointBytes + abi.endpointUsed) / 4] !== 0
-      if (known) (this.#udp.get(id) ?? this.#openUdp(id, from))?.send(from, to)
-      from = to
-    }
-    exports.tg_udp_release()
+  associationEnded(client: IpEndpoint, error: DialError, wasMade: boolean): void {
+    this.#report.associationEnded(client, error, wasMade)
   }
 
-  /** undefined when the first datagram, of row `row`, is the gateway's own. */
-  #openUdp(id: number, row: number): UdpFlow | undefined {
-    const flow = new UdpFlow(this, id)
-    if (this.#leadsToUpstream(flow.destinationOf(row))) {
-      flow.close()
-      return undefined
-    }
-    if (this.#udp.size >= this.#options.udp.maxAssociations) this.#evictUdp()
-    this.#udp.set(id, flow)
-    return flow
+  // ---- what can be looked up ----
+
+  counters(): Record<string, number> {
+    return this.#report.counters(this.#udp.size)
   }
 
-  #evictUdp(): void {
-    let oldest: UdpFlow | undefined
-    for (const flow of this.#udp.values()) if (oldest === undefined || givesWay(flow, oldest)) oldest = flow
-    if (oldest !== undefined) this.#closeUdp(oldest)
+  flows(): FlowView[] {
+    this.#readClock()
+    const views: FlowView[] = []
+    for (const flow of this.#tcp) if (flow !== undefined) views.push(flow.view())
+    for (const flow of this.#udp.values()) views.push(flow.view())
+    return views
   }
 
-  #closeUdp(flow: UdpFlow): void {
-    this.#udp.delete(flow.id)
-    flow.close()
-    if (this.#log.debugEnabled) {
-      const { client, bytesUp, bytesDown, ageMs } = flow.view()
-      this.#log.debug('udp flow ended', { client, bytesUp, bytesDown, ms: ageMs })
-    }
-  }
-
-  associationEnded(client: IpEndpoint, { message: reason }: DialError, wasMade: boolean): void {
-    if (this.#log.debugEnabled) this.#log.debug('udp association ended', { client: formatEndpoint(client), reason })
-    if (wasMade) return
-    this.#complain('datagrams cannot be relayed: clients get "port unreachable"', { reason })
-  }
+  // ---- the end ----
 
   #abortAll(): void {
     try {
-      for (const flow of [...this.#udp.values()]) this.#closeUdp(flow)
+      this.#udp.close()
       for (const flow of this.#tcp) {
         flow?.abort('the gateway is closing')
         this.relieve()
@@ -352,66 +277,6 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       // the device is gone, and so are its clients: what is left is to let go of the upstreams
       for (const flow of this.#tcp) flow?.discard()
     }
-  }
-
-  // ---- for people ----
-
-  #complain(message: string, fields?: Record<string, unknown>): void {
-    if (this.now - (this.#complaints.get(message) ?? Number.NEGATIVE_INFINITY) < COMPLAINT_MS) return
-    this.#complaints.set(message, this.now)
-    this.#log.warn(message, fields)
-  }
-
-  #watchLimits(): void {
-    const { exports } = this.stack
-    const { limits, udp } = this.#options
-    this.#compare('flows', exports.tg_flows_used(), limits.flows)
-    this.#compare('dials', exports.tg_dials(), limits.dials)
-    this.#compare('associations', this.#udp.size, udp.maxAssociations)
-    this.#compare('descriptors', this.#poller.used, this.#poller.capacity)
-    this.#compare('stack_memory_bytes', exports.tg_memory_used(), exports.tg_memory_size())
-    const dropped = this.stack.counter('drop_flow_limit')
-    if (dropped > this.#flowsDropped) this.#complain('too many flows: new ones wait for their client to try again')
-    this.#flowsDropped = dropped
-  }
-
-  #compare(name: string, used: number, limit: number): void {
-    if (this.#watch.isNews(name, used, limit)) this.#log.warn(`near a limit: ${name}`, { used, limit })
-  }
-
-  counters(): Record<string, number> {
-    const { exports } = this.stack
-    const { limits, udp } = this.#options
-    const { capacity } = this.#poller
-    return {
-      ...this.stack.counters(),
-      ...this.#counters,
-      ...this.udpCounters,
-      ...this.dialer.counters(),
-      udp_flows: this.#udp.size,
-      dials_in_flight: exports.tg_dials(),
-      flow_slots: exports.tg_flows_used(),
-      endpoint_slots: exports.tg_endpoints_used(),
-      pcbs: exports.tg_pcbs(),
-      send_buffer_bytes: exports.tg_send_used(),
-      receive_buffer_bytes: exports.tg_receive_held(),
-      fragment_bytes: exports.tg_fragments_held(),
-      out_of_order_bytes: exports.tg_out_of_order_held(),
-      stack_memory_bytes: exports.tg_memory_used(),
-      limit_flows: limits.flows,
-      limit_dials: limits.dials,
-      limit_associations: udp.maxAssociations,
-      ...(Number.isFinite(capacity) ? { limit_descriptors: capacity } : {}),
-      limit_stack_memory_bytes: exports.tg_memory_size(),
-    }
-  }
-
-  flows(): FlowView[] {
-    this.#readClock()
-    const views: FlowView[] = []
-    for (const flow of this.#tcp) if (flow !== undefined) views.push(flow.view())
-    for (const flow of this.#udp.values()) views.push(flow.view())
-    return views
   }
 
   /** Ends all flows; clients get RST. `stackUsable`: false when the stack stopped. Idempotent. */
@@ -424,14 +289,9 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       this.#abortAll()
     } else {
       for (const flow of this.#tcp) flow?.discard()
-      for (const flow of this.#udp.values()) flow.discard()
+      this.#udp.discard()
     }
     this.#closed = true
     this.dialer.close()
   }
-}
-
-/** The associations of strangers are the first to go, or a flood of invented sources would take those of all. */
-function givesWay(one: UdpFlow, other: UdpFlow): boolean {
-  return one.isStranger === other.isStranger ? one.usedAt < other.usedAt : one.isStranger
 }

@@ -4,7 +4,8 @@
  */
 import { parseAddress } from '../endpoint.ts'
 import { GatewayError } from '../errors.ts'
-import { DataPlane, type PlaneLog } from '../flow/data-plane.ts'
+import { DataPlane } from '../flow/data-plane.ts'
+import type { PlaneLog } from '../flow/plane-report.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
 import { Poller } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'

@@ -1,0 +1,150 @@
+/** What people are told of a data plane: its complaints, the limits that it comes near, its counters, the ends of its flows. */
+import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
+import type { Poller } from '../io/poller.ts'
+import type { GatewayOptions } from '../options.ts'
+import type { Tun } from '../tun/tun.ts'
+import type { DialError } from '../upstream/dialer.ts'
+import { LimitWatch } from './limit-watch.ts'
+import type { TcpFlow } from './tcp-flow.ts'
+import type { UdpFlow, UdpHost } from './udp-flow.ts'
+
+export interface PlaneLog {
+  readonly debugEnabled: boolean
+  warn(message: string, fields?: Record<string, unknown>): void
+  error(message: string, fields?: Record<string, unknown>): void
+  debug(message: string, fields?: Record<string, unknown>): void
+}
+
+/** The same complaint is logged at most so often. */
+const COMPLAINT_MS = 60_000
+
+export class PlaneReport {
+  /** What the plane counts itself. */
+  readonly counted = { tcp_flows: 0, tcp_refused: 0, to_upstream_itself: 0, packets_lost: 0 }
+  readonly #plane: Pick<UdpHost, 'stack' | 'dialer' | 'now' | 'udpCounters'>
+  readonly #poller: Poller
+  readonly #tun: Tun
+  readonly #options: Pick<GatewayOptions, 'udp' | 'limits'>
+  readonly #log: PlaneLog
+  readonly #complaints = new Map<string, number>()
+  readonly #watch = new LimitWatch()
+  /** Dials that the stack refused, and SYNs that found no place, as of the last look. */
+  #dialsRefused = 0
+  #flowsDropped = 0
+
+  constructor(
+    plane: Pick<UdpHost, 'stack' | 'dialer' | 'now' | 'udpCounters'>,
+    { poller, tun }: { readonly poller: Poller; readonly tun: Tun },
+    options: Pick<GatewayOptions, 'udp' | 'limits'>,
+    log: PlaneLog,
+  ) {
+    this.#plane = plane
+    this.#poller = poller
+    this.#tun = tun
+    this.#options = options
+    this.#log = log
+  }
+
+  complain(message: string, fields?: Record<string, unknown>): void {
+    const { now } = this.#plane
+    if (now - (this.#complaints.get(message) ?? Number.NEGATIVE_INFINITY) < COMPLAINT_MS) return
+    this.#complaints.set(message, now)
+    this.#log.warn(message, fields)
+  }
+
+  /** The gateway's own traffic comes back to it: one clear line, instead of a storm of dials. */
+  leadsToUpstream(destination: IpEndpoint): boolean {
+    if (!this.#plane.dialer.isUpstream(destination)) return false
+    this.counted.to_upstream_itself++
+    const upstream = formatEndpoint(destination)
+    this.complain(
+      `the route to the proxy ${upstream} leads into ${this.#tun.name}: exclude the proxy's address from the tun's routes, or use bind.interface or bind.mark`,
+    )
+    return true
+  }
+
+  leapt(ms: number): void {
+    this.#log.warn('the gateway stood still: its time-outs wait for so long', { ms: Math.round(ms) })
+  }
+
+  // ---- the ends of flows ----
+
+  tcpEnded(flow: TcpFlow, reason: string): void {
+    if (!this.#log.debugEnabled) return
+    this.#log.debug('tcp flow ended', {
+      client: formatEndpoint(flow.client),
+      destination: formatEndpoint(flow.destination),
+      bytesUp: flow.bytesUp,
+      bytesDown: flow.bytesDown,
+      ms: Math.round(this.#plane.now - flow.startedAt),
+      reason,
+    })
+  }
+
+  udpEnded(flow: UdpFlow): void {
+    if (!this.#log.debugEnabled) return
+    const { client, bytesUp, bytesDown, ageMs } = flow.view()
+    this.#log.debug('udp flow ended', { client, bytesUp, bytesDown, ms: ageMs })
+  }
+
+  /** As UdpHost.associationEnded. */
+  associationEnded(client: IpEndpoint, { message: reason }: DialError, wasMade: boolean): void {
+    if (this.#log.debugEnabled) this.#log.debug('udp association ended', { client: formatEndpoint(client), reason })
+    if (wasMade) return
+    this.complain('datagrams cannot be relayed: clients get "port unreachable"', { reason })
+  }
+
+  // ---- limits and counters ----
+
+  /** Called now and then. `udpFlows`: how many there are. */
+  watchLimits(udpFlows: number): void {
+    const { stack } = this.#plane
+    const { limits, udp } = this.#options
+    const inFlight = stack.exports.tg_dials()
+    const refused = stack.counter('dial_limit')
+    if (refused !== this.#dialsRefused)
+      this.complain('too many dials in flight: new flows wait for their client to try again', { inFlight })
+    this.#dialsRefused = refused
+    this.#compare('flows', stack.exports.tg_flows_used(), limits.flows)
+    this.#compare('dials', inFlight, limits.dials)
+    this.#compare('associations', udpFlows, udp.maxAssociations)
+    this.#compare('descriptors', this.#poller.used, this.#poller.capacity)
+    this.#compare('stack_memory_bytes', stack.exports.tg_memory_used(), stack.exports.tg_memory_size())
+    const dropped = stack.counter('drop_flow_limit')
+    if (dropped > this.#flowsDropped) this.complain('too many flows: new ones wait for their client to try again')
+    this.#flowsDropped = dropped
+  }
+
+  #compare(name: string, used: number, limit: number): void {
+    if (this.#watch.isNews(name, used, limit)) this.#log.warn(`near a limit: ${name}`, { used, limit })
+  }
+
+  /** All that is counted, by the plane, its stack and its dialer. */
+  counters(udpFlows: number): Record<string, number> {
+    const { stack, dialer, udpCounters } = this.#plane
+    const { exports } = stack
+    const { limits, udp } = this.#options
+    const { capacity } = this.#poller
+    return {
+      ...stack.counters(),
+      ...this.counted,
+      ...udpCounters,
+      ...dialer.counters(),
+      udp_flows: udpFlows,
+      dials_in_flight: exports.tg_dials(),
+      flow_slots: exports.tg_flows_used(),
+      endpoint_slots: exports.tg_endpoints_used(),
+      pcbs: exports.tg_pcbs(),
+      send_buffer_bytes: exports.tg_send_used(),
+      receive_buffer_bytes: exports.tg_receive_held(),
+      fragment_bytes: exports.tg_fragments_held(),
+      out_of_order_bytes: exports.tg_out_of_order_held(),
+      stack_memory_bytes: exports.tg_memory_used(),
+      limit_flows: limits.flows,
+      limit_dials: limits.dials,
+      limit_associations: udp.maxAssociations,
+      ...(Number.isFinite(capacity) ? { limit_descriptors: capacity } : {}),
+      limit_stack_memory_bytes: exports.tg_memory_size(),
+    }
+  }
+}
