@@ -1,37 +1,18 @@
 /*
- * TCP: from a segment to its flow, and the life of a flow.
+ * TCP: from a segment to its flow, and a flow from the client's ACK to its end.
  *
  *   SYN ──▶ HELD ──accept──▶ OPENING ──ACK──▶ OPEN ──FINs or RST──▶ GONE ──release──▶ (slot free when lwIP let go)
  *             └─refuse: RST, ICMP or silence
  *
- * A SYN is held as 20 to 60 bytes of header. When the host accepts, it is given to lwIP's wildcard listener, which
- * answers SYN-ACK: the client's connect() says what the proxy said. lwIP stays unpatched: the listener's port is set
- * to the SYN's for that one call and is 0 otherwise, so that segments of no flow meet no listener and get RST.
+ * What comes before OPEN is tcp_open.c. lwIP stays unpatched: each segment of a flow is looked at here before lwIP has it.
  */
 #include "tungate.h"
 
 #include "lwip/inet_chksum.h"
 #include "lwip/ip.h"
 
-/* A client that asks for less costs more packets than it is worth: Linux's net.ipv4.tcp_min_snd_mss. */
-#define MIN_SND_MSS 48
-/*
- * lwIP makes segments of half the largest window that it has seen, but of a whole MSS when it has seen none; when one opens
- * then, it asserts that what is queued fits. RFC 9293 3.7.1: 536 bytes fit everybody.
- */
-#define LEAST_WINDOW (2 * 536)
-
-static struct tcp_pcb_listen *listener;
-static u8_t flow_arg;
-static struct tg_flow *opening;
-
-static void held_drop(struct tg_flow *flow)
-{
-  if (flow->syn != NULL) pbuf_free(flow->syn);
-  flow->syn = NULL;
-}
-
-static void gone(struct tg_flow *flow, u32_t error)
+/* The client's side is over. */
+void tg_gone(struct tg_flow *flow, u32_t error)
 {
   if (flow->state == TG_GONE) return;
   flow->state = TG_GONE;
@@ -77,14 +58,14 @@ static void on_error(void *arg, err_t err)
 {
   struct tg_flow *flow = arg;
   if (flow == NULL) return;
-  gone(flow, err == ERR_CLSD ? TG_ERR_NONE : err == ERR_RST ? TG_ERR_RESET : TG_ERR_TIMEOUT);
+  tg_gone(flow, err == ERR_CLSD ? TG_ERR_NONE : err == ERR_RST ? TG_ERR_RESET : TG_ERR_TIMEOUT);
 }
 
 /*
  * The one reliable word that a PCB does not exist any more, whatever the reason. A reset and an end are told by on_error
  * before, so what is new here is a timer of lwIP that gave up.
  */
-static void on_destroy(u8_t id, void *data)
+void tg_pcb_destroyed(u8_t id, void *data)
 {
   (void)id;
   struct tg_flow *flow = data;
@@ -92,117 +73,20 @@ static void on_destroy(u8_t id, void *data)
   tg_pcb_lost(flow);
   tg_sender_free(flow);
   tg_send_free(flow);
-  gone(flow, TG_ERR_TIMEOUT);
+  tg_gone(flow, TG_ERR_TIMEOUT);
   maybe_free(flow);
 }
 
-static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
+/* lwIP has made the PCB of a flow whose SYN it was given. */
+void tg_flow_follow(struct tg_flow *flow, struct tcp_pcb *pcb)
 {
-  struct tg_flow *flow = pcb != NULL ? tcp_ext_arg_get(pcb, flow_arg) : NULL;
-  (void)arg;
-  if (flow == NULL || err != ERR_OK) return ERR_VAL;
-  flow->state = TG_OPEN;
-  tg_dial_proved(&flow->dial);
-  pcb->mss = LWIP_MAX(pcb->mss, MIN_SND_MSS);
-  pcb->snd_wnd_max = LWIP_MAX(pcb->snd_wnd_max, LEAST_WINDOW);
-  flow->peer_mss = pcb->mss;
-  if (tg_config.vnet) pcb->mss = (u16_t)(TCP_MSS / pcb->mss * pcb->mss);
-  tg_sender_open(flow);
-  TG_COUNT(tcp_opened);
-  tg_event(flow, TG_EV_OPEN);
-  return ERR_OK;
-}
-
-static const struct tcp_ext_arg_callbacks flow_callbacks;
-
-static err_t on_passive_open(u8_t id, struct tcp_pcb_listen *from, struct tcp_pcb *pcb)
-{
-  (void)id;
-  (void)from;
-  if (opening == NULL) return ERR_VAL;
-  opening->pcb = pcb;
-  tcp_ext_arg_set_callbacks(pcb, flow_arg, &flow_callbacks); /* lwIP does not hand the listener's down */
-  tcp_ext_arg_set(pcb, flow_arg, opening);
-  tcp_arg(pcb, opening);
+  flow->pcb = pcb;
+  tcp_arg(pcb, flow);
   tcp_recv(pcb, on_receive);
   tcp_err(pcb, on_error);
-  tcp_nagle_disable(pcb);
-  if (tg_config.keep_alive_ms != 0) {
-    pcb->so_options |= SOF_KEEPALIVE;
-    pcb->keep_idle = tg_config.keep_alive_ms;
-    pcb->keep_intvl = LWIP_MAX(tg_config.keep_alive_ms / 4, 1000);
-    pcb->keep_cnt = 5;
-  }
-  return ERR_OK;
-}
-
-static const struct tcp_ext_arg_callbacks flow_callbacks = {on_destroy, on_passive_open};
-
-void tg_tcp_init(void)
-{
-  flow_arg = tcp_ext_arg_alloc_id();
-  struct tcp_pcb *pcb = tcp_new_ip_type(IPADDR_TYPE_ANY);
-  tcp_ext_arg_set_callbacks(pcb, flow_arg, &flow_callbacks);
-  tcp_bind(pcb, IP_ANY_TYPE, 1);
-  struct tcp_pcb *bound = tcp_listen(pcb);
-  tcp_accept(bound, on_accept);
-  listener = (struct tcp_pcb_listen *)bound;
-  listener->local_port = 0;
 }
 
 /* ---- segments ---- */
-
-static void hold(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *header)
-{
-  u16_t bytes = TCPH_HDRLEN_BYTES(header); /* data on a SYN (TFO) is left out: the client sends it again */
-  struct pbuf *copy = pbuf_alloc(PBUF_RAW, bytes, PBUF_RAM);
-  if (copy == NULL && tg_time_wait_recycle()) copy = pbuf_alloc(PBUF_RAW, bytes, PBUF_RAM);
-  if (copy == NULL) {
-    TG_COUNT(drop_memory);
-    return;
-  }
-  pbuf_copy_partial(p, copy->payload, bytes, 0);
-  held_drop(flow);
-  flow->syn = copy;
-  flow->isn = lwip_ntohl(header->seqno);
-}
-
-static void syn(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *header, const struct tg_quote *names)
-{
-  if (flow != NULL) {
-    if (flow->isn == lwip_ntohl(header->seqno)) TG_COUNT(syn_retransmitted);
-    else hold(flow, p, header);
-    return;
-  }
-  flow = tg_flow_new(names->client, names->client_port, names->dest, names->dest_port, names->family);
-  if (flow == NULL) {
-    TG_COUNT(drop_flow_limit);
-    return;
-  }
-  if (!tg_dial_take(&flow->dial, TG_DIAL_TCP, names->client, names->family)) {
-    TG_COUNT(dial_limit);
-    tg_flow_free(flow);
-    return;
-  }
-  hold(flow, p, header);
-  if (flow->syn == NULL) {
-    tg_flow_free(flow);
-    return;
-  }
-  flow->state = TG_HELD;
-  tg_event(flow, TG_EV_SYN);
-}
-
-/* Not a word to the client: it tries again, and where its address was invented nobody is waiting. */
-void tg_tcp_displace(struct tg_dial *dial)
-{
-  struct tg_flow *flow = (struct tg_flow *)(void *)((u8_t *)dial - offsetof(struct tg_flow, dial));
-  TG_COUNT(dials_displaced);
-  held_drop(flow);
-  gone(flow, TG_ERR_DISPLACED);
-  tg_flow_unlink(flow);
-  if (flow->pcb != NULL) tcp_abandon(flow->pcb, 0);
-}
 
 /*
  * A finished flow of the same names gives way to a SYN: one that is over, and waits for the host to see it; one in
@@ -287,87 +171,21 @@ void tg_tcp_packet(struct pbuf *p, int vouched)
     return;
   }
   if (opens) {
-    syn(flow, p, header, &names);
+    tg_syn(flow, p, header, &names);
     pbuf_free(p);
     return;
   }
   if (flow != NULL && flow->state == TG_HELD) { /* only a RST of the SYN's own sequence means something here */
-    if ((flags & TCP_RST) && lwip_ntohl(header->seqno) == flow->isn + 1) gone(flow, TG_ERR_RESET);
+    if ((flags & TCP_RST) && lwip_ntohl(header->seqno) == flow->isn + 1) tg_gone(flow, TG_ERR_RESET);
     pbuf_free(p);
     return;
   }
   if (flow != NULL && flow->pcb != NULL && !admit(flow, &p, header, flags, header_bytes)) return;
   tg_pcb_input(flow, p);
-  if (flow != NULL && flow->pcb != NULL && flow->pcb->state == TIME_WAIT) gone(flow, TG_ERR_NONE);
+  if (flow != NULL && flow->pcb != NULL && flow->pcb->state == TIME_WAIT) tg_gone(flow, TG_ERR_NONE);
 }
 
 /* ---- what the host says ---- */
-
-/* tcp_input() turns these into the host's order where they lie. */
-static void turn_back(struct tcp_hdr *header)
-{
-  header->src = lwip_htons(header->src);
-  header->dest = lwip_htons(header->dest);
-  header->seqno = lwip_htonl(header->seqno);
-  header->ackno = lwip_htonl(header->ackno);
-  header->wnd = lwip_htons(header->wnd);
-}
-
-/* The SYN, given to the listener; once more when a PCB can be had for those in TIME_WAIT. */
-static void give_syn(struct tg_flow *flow, struct pbuf *p)
-{
-  void *header = p->payload;
-  u16_t bytes = p->len;
-  pbuf_ref(p);
-  tg_pcb_input(flow, p);
-  if (flow->pcb == NULL && flow->state == TG_OPENING && tg_time_wait_recycle()) {
-    p->payload = header;
-    p->len = p->tot_len = bytes;
-    turn_back(header);
-    tg_pcb_input(flow, p);
-  } else pbuf_free(p);
-}
-
-/* The upstream answered: let lwIP answer the client. */
-TG_EXPORT(tg_tcp_accept) void tg_tcp_accept(u32_t id)
-{
-  struct tg_flow *flow = &tg_flows[id];
-  if (flow->state != TG_HELD) return;
-  struct pbuf *p = flow->syn;
-  flow->syn = NULL;
-  flow->state = TG_OPENING;
-  tg_ip_addr(&ip_data.current_iphdr_src, flow->client, flow->family);
-  tg_ip_addr(&ip_data.current_iphdr_dest, flow->dest, flow->family);
-  ip_data.current_netif = ip_data.current_input_netif = &tg_netif;
-  listener->local_port = (u16_t)flow->dest_port;
-  opening = flow;
-  flow->opening_us = tg_now_us;
-  tg_mtu_device(); /* the effective MSS is made here */
-  give_syn(flow, p);
-  tg_mtu_super();
-  opening = NULL;
-  listener->local_port = 0;
-  if (flow->pcb == NULL) tg_out_of_memory(flow);
-}
-
-/* The upstream said no: tell the client how (enum tg_answer), and forget the SYN. The host releases the flow. */
-TG_EXPORT(tg_tcp_refuse) void tg_tcp_refuse(u32_t id, u32_t answer)
-{
-  struct tg_flow *flow = &tg_flows[id];
-  if (flow->state != TG_HELD) return;
-  if (answer == TG_ANSWER_RESET) {
-    ip_addr_t client, dest;
-    tg_ip_addr(&client, flow->client, flow->family);
-    tg_ip_addr(&dest, flow->dest, flow->family);
-    tcp_rst_netif(&tg_netif, 0, flow->isn + 1, &dest, &client, (u16_t)flow->dest_port, (u16_t)flow->client_port);
-  } else if (answer != TG_ANSWER_SILENCE) {
-    struct tg_quote quote = {flow->family, IP_PROTO_TCP, flow->client, flow->dest,
-                             flow->client_port, flow->dest_port, flow->isn};
-    tg_unreachable(&quote, answer);
-  }
-  held_drop(flow);
-  gone(flow, TG_ERR_ABORTED);
-}
 
 /* No more bytes for the client: FIN behind what is queued. */
 TG_EXPORT(tg_tcp_finish) void tg_tcp_finish(u32_t id)
@@ -403,11 +221,11 @@ void tg_out_of_memory(struct tg_flow *flow)
 TG_EXPORT(tg_tcp_abort) void tg_tcp_abort(u32_t id)
 {
   struct tg_flow *flow = &tg_flows[id];
-  held_drop(flow);
+  tg_syn_drop(flow);
   if (flow->pcb != NULL) {
-    gone(flow, TG_ERR_ABORTED);
+    tg_gone(flow, TG_ERR_ABORTED);
     reset(flow->pcb);
-  } else gone(flow, TG_ERR_ABORTED);
+  } else tg_gone(flow, TG_ERR_ABORTED);
 }
 
 /*
@@ -418,7 +236,7 @@ TG_EXPORT(tg_tcp_release) void tg_tcp_release(u32_t id)
 {
   struct tg_flow *flow = &tg_flows[id];
   if (flow->state == TG_FREE || flow->released) return;
-  held_drop(flow);
+  tg_syn_drop(flow);
   tg_receive_free(flow);
   flow->released = 1;
   if (flow->pcb == NULL) {

@@ -3,7 +3,8 @@
  *
  *   slots.c     where the host lets packets land        guard.c     is it a packet? for whom?
  *   extension.c what stands before IPv6's transport     fragments.c to the whole (reassembly.c), and back to the guard
- *   tcp.c       SYN held, flow found, lwIP fed          tcp_check.c segments that lwIP would believe too easily
+ *   tcp.c       flow found, lwIP fed, the end           tcp_open.c  SYN held and answered
+ *   tcp_check.c segments that lwIP would believe too easily
  *   out_of_order.c segments that come before their time
  *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes, in chunks (chunks.c)
  *   sender.c    chunks → segments                       arrivals.c  what has arrived of them
@@ -146,6 +147,15 @@ void tg_flow_free(struct tg_flow *flow);
 /* The flow cannot go on for want of memory: both sides are to be reset. */
 void tg_out_of_memory(struct tg_flow *flow);
 u32_t tg_hash(const u8_t *address, u32_t port, u32_t seed);
+
+/* ---- tcp.c, tcp_open.c ---- */
+struct tg_quote;
+void tg_syn(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *header, const struct tg_quote *names);
+void tg_syn_drop(struct tg_flow *flow);
+void tg_flow_follow(struct tg_flow *flow, struct tcp_pcb *pcb);
+/* lwIP's ext-arg callback. */
+void tg_pcb_destroyed(u8_t id, void *data);
+void tg_gone(struct tg_flow *flow, u32_t error);
 
 /* ---- dials.c ---- */
 int tg_dial_take(struct tg_dial *dial, u32_t kind, const u8_t *address, u32_t family);
