@@ -1,13 +1,17 @@
-/** The two halves of a process in a namespace that calls functions of ends.ts for a test. */
+/** The two halves of a process in a namespace that calls functions of tcp-ends.ts, udp-ends.ts and server-ends.ts for a test. */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Namespace } from '../helpers/namespaces.ts'
-import type * as ends from './ends.ts'
+import type * as servers from './server-ends.ts'
+import type * as tcp from './tcp-ends.ts'
+import type * as udp from './udp-ends.ts'
+
+type Ends = typeof tcp & typeof udp & typeof servers
 
 interface Call {
   readonly id: number
-  readonly name: keyof typeof ends
+  readonly name: keyof Ends
   readonly args: unknown[]
 }
 
@@ -52,10 +56,10 @@ export class Agent {
     return new Agent(child)
   }
 
-  async call<Name extends keyof typeof ends>(
+  async call<Name extends keyof Ends>(
     name: Name,
-    ...args: Parameters<(typeof ends)[Name]>
-  ): Promise<Awaited<ReturnType<(typeof ends)[Name]>>> {
+    ...args: Parameters<Ends[Name]>
+  ): Promise<Awaited<ReturnType<Ends[Name]>>> {
     const id = this.#calls++
     const answer = await new Promise<Answer>(resolve => {
       const timer = setTimeout(() => resolve({ id, error: `no answer within ${CALL_TIMEOUT_MS} ms` }), CALL_TIMEOUT_MS)
@@ -67,12 +71,13 @@ export class Agent {
     })
     this.#waiting.delete(id)
     if (answer.error !== undefined) throw new Error(`${name}: ${answer.error}`)
-    return answer.result as Awaited<ReturnType<(typeof ends)[Name]>>
+    return answer.result as Awaited<ReturnType<Ends[Name]>>
   }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url) && process.send) {
-  const functions = (await import('./ends.ts')) as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>
+  const ends = [await import('./tcp-ends.ts'), await import('./udp-ends.ts'), await import('./server-ends.ts')]
+  const functions: Record<string, (...args: unknown[]) => Promise<unknown>> = Object.assign({}, ...ends)
   process.on('message', async message => {
     const { id, name, args } = message as Call
     try {

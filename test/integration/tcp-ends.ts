@@ -1,21 +1,15 @@
 /**
- * TCP and UDP ends of a namespace, played by a process inside (agent.ts): clients and servers are the same functions.
+ * TCP ends of a namespace, played by a process inside (agent.ts): clients and servers are the same functions.
  * Sockets have numbers; arguments and results are plain JSON. Tests poll `view`.
  */
 import { createHash } from 'node:crypto'
-import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer, type Server, Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { startDnsServer } from '../../src/demo/dns-server.ts'
-import { startHttpServer } from '../../src/demo/http-server.ts'
-import { type Listening, listenOn } from '../../src/demo/listening.ts'
-import { type SocksServer, startSocksServer } from '../../src/demo/socks-server.ts'
-import { startUdpEcho } from '../../src/demo/udp-echo.ts'
-import { formatEndpoint } from '../../src/endpoint.ts'
-import type { Reply } from '../../src/upstream/socks5-codec.ts'
-import { type BadSocks, type Connection, startBadSocks } from '../helpers/bad-socks.ts'
-import { type Fault, scriptOf } from '../helpers/socks-faults.ts'
+import { listenOn } from '../../src/demo/listening.ts'
+import { type Connection, startBadSocks } from '../helpers/bad-socks.ts'
+import { scriptOf } from '../helpers/socks-faults.ts'
+import { keepListening } from './server-ends.ts'
 
 export interface View {
   readonly bytes: number
@@ -54,21 +48,7 @@ class End {
 }
 
 const tcpEnds: End[] = []
-const udpEnds: { socket: UdpSocket; got: Message[]; error: string }[] = []
 const accepted: number[] = []
-const closers = new Map<string, () => Promise<void>>()
-let socks: SocksServer | undefined
-let faulty: BadSocks | undefined
-let fault: Fault = ['sound']
-
-export interface Message {
-  readonly from: string
-  readonly port: number
-  readonly bytes: number
-  readonly sha256: string
-}
-
-// ---- TCP ----
 
 /** connect(): the socket's number, or the code of the error, and how long it took. */
 export async function dial(host: string, port: number, timeoutMs = 10_000, localAddress?: string) {
@@ -263,7 +243,7 @@ export async function listenAsProxy(name: string, host: string, port: number): P
   const take = ({ socket }: Connection) => void accepted.push(tcpEnds.push(new End(socket)) - 1)
   const [reply, ...before] = scriptOf(['sound']).toReversed()
   const proxy = await startBadSocks([...before.toReversed(), take, reply!], host, port)
-  closers.set(name, () => proxy.close())
+  keepListening(name, proxy)
 }
 
 async function keep(name: string, server: Server, host: string, port: number): Promise<void> {
@@ -273,10 +253,12 @@ async function keep(name: string, server: Server, host: string, port: number): P
     socket.on('close', () => sockets.delete(socket))
   })
   await listenOn(server, host, port)
-  closers.set(name, async () => {
-    const closed = new Promise(resolve => server.close(resolve))
-    for (const socket of sockets) socket.destroy()
-    await closed
+  keepListening(name, {
+    close: async () => {
+      const closed = new Promise<void>(resolve => server.close(() => resolve()))
+      for (const socket of sockets) socket.destroy()
+      await closed
+    },
   })
 }
 
@@ -288,144 +270,4 @@ export async function takeAccepted(): Promise<number[]> {
 /** How many there are. */
 export async function acceptedCount(): Promise<number> {
   return accepted.length
-}
-
-export async function stop(name: string): Promise<void> {
-  await closers.get(name)?.()
-  closers.delete(name)
-}
-
-// ---- servers of the product and of the helpers ----
-
-export interface SocksOptions {
-  readonly port?: number
-  readonly host: string
-  readonly username?: string
-  readonly password?: string
-  readonly udp?: boolean
-  /** Until a destination that does not answer is called unreachable. */
-  readonly connectTimeoutMs?: number
-  /** Replies by destination (`203.0.113.9:1`); 'silence' is a destination that never answers. */
-  readonly replies?: Readonly<Record<string, number>>
-}
-
-/** When it listens (Date.now()). */
-export async function startSocks({ replies = {}, ...options }: SocksOptions): Promise<number> {
-  socks = await startSocksServer({
-    port: 1080,
-    ...options,
-    reply: destination => replies[formatEndpoint(destination)] as Reply | undefined,
-  })
-  closers.set('socks', () => socks!.close())
-  return Date.now()
-}
-
-export async function socksCounters() {
-  return { ...socks!.counters }
-}
-
-export async function startHttp(hosts: string[], port: number): Promise<void> {
-  keepListening('http', await startHttpServer({ hosts, port }))
-}
-
-export async function startUdpEchoes(hosts: string[], port: number): Promise<void> {
-  keepListening('udp-echo', await startUdpEcho({ hosts, port }))
-}
-
-export async function startDns(hosts: string[], port: number, names: Record<string, string[]>): Promise<void> {
-  keepListening('dns', await startDnsServer({ hosts, port, names }))
-}
-
-function keepListening(name: string, listening: Listening): void {
-  closers.set(name, () => listening.close())
-}
-
-/** A proxy with the fault that `setFault` says, of its new connections; its port. */
-export async function startFaulty(host: string, port = 0): Promise<number> {
-  faulty = await startBadSocks(() => scriptOf(fault), host, port)
-  closers.set('faulty', () => faulty!.close())
-  return faulty.port
-}
-
-export async function setFault(...next: Fault): Promise<void> {
-  fault = next
-}
-
-/** Connections that it has had, and those that are open. */
-export async function faultyConnections(): Promise<{ had: number; open: number }> {
-  return { had: faulty!.received.length, open: faulty!.live() }
-}
-
-export async function relayPorts(): Promise<readonly number[]> {
-  return faulty!.outgoingPorts
-}
-
-// ---- UDP ----
-
-export async function openUdp(host: string, port = 0): Promise<{ id: number; port: number }> {
-  const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4')
-  const one = { socket, got: [] as Message[], error: '' }
-  socket.on('message', (message, peer) => {
-    const sha256 = createHash('sha256').update(message).digest('hex')
-    one.got.push({ from: peer.address, port: peer.port, bytes: message.length, sha256 })
-  })
-  socket.on('error', error => {
-    one.error = (error as NodeJS.ErrnoException).code ?? error.message
-  })
-  const id = udpEnds.push(one) - 1
-  socket.bind(port, host)
-  await once(socket, 'listening')
-  return { id, port: socket.address().port }
-}
-
-export async function connectUdp(id: number, host: string, port: number): Promise<void> {
-  const { socket } = udpEnds[id]!
-  socket.connect(port, host)
-  await once(socket, 'connect')
-}
-
-export function datagramOf(bytes: number): Buffer {
-  return Buffer.from(Array.from({ length: bytes }, (_, at) => (at * 7 + (at >> 8)) & 255))
-}
-
-/** Sends `bytes` bytes of a pattern; its SHA-256. Without a host: to the connected peer. */
-export async function sendUdp(id: number, bytes: number, port?: number, host?: string): Promise<string> {
-  const message = datagramOf(bytes)
-  const { socket } = udpEnds[id]!
-  await new Promise<void>((resolve, reject) => {
-    const done = (error: Error | null) => (error ? reject(error) : resolve())
-    if (port === undefined) socket.send(message, done)
-    else socket.send(message, port, host, done)
-  })
-  return createHash('sha256').update(message).digest('hex')
-}
-
-/** One datagram each from the ports `from` … `from + count - 1`, at a steady rate; how many could be sent. */
-export async function sendFromPorts(from: number, count: number, ms: number, port: number, host: string) {
-  let sent = 0
-  const start = performance.now()
-  for (let at = 0; at < count; ) {
-    const due = Math.min(count, ((performance.now() - start) / ms) * count)
-    for (; at < due; at++) {
-      const socket = createSocket('udp4')
-      socket.on('error', () => undefined)
-      socket.bind(from + at, () =>
-        socket.send('x', port, host, error => {
-          if (error === null) sent++
-          socket.close()
-        }),
-      )
-    }
-    await delay(2)
-  }
-  await delay(50)
-  return sent
-}
-
-export async function viewUdp(id: number): Promise<{ got: Message[]; error: string }> {
-  return { got: udpEnds[id]!.got, error: udpEnds[id]!.error }
-}
-
-export async function closeUdp(id: number): Promise<void> {
-  udpEnds[id]!.socket.close()
 }
