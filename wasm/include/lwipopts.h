@@ -68,7 +68,7 @@
 #define TCP_SNDQUEUELOWAT 30000
 #define LWIP_TCP_SACK_OUT 1
 #define TCP_QUEUE_OOSEQ 1
-/* One flow's bound; with many flows out of order it is less (out_of_order.c). */
+/* One flow's bound, of bytes of its stream; with many flows out of order it is less (out_of_order.c). */
 #define TCP_OOSEQ_MAX_BYTES (1024 * 1024)
 unsigned int tg_out_of_order_limit(void);
 #define TCP_OOSEQ_BYTES_LIMIT(pcb) tg_out_of_order_limit()

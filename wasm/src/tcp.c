@@ -131,7 +131,7 @@ static int admit(struct tg_flow *flow, struct pbuf **p, struct tcp_hdr *header, 
     pbuf_free(*p);
     return 0;
   }
-  if ((s32_t)ahead > 0 && (*p = tg_out_of_order(*p)) == NULL) {
+  if ((s32_t)ahead > 0 && (*p = tg_out_of_order(flow, *p)) == NULL) {
     tg_pcb_wake(flow);
     tcp_send_empty_ack(flow->pcb); /* what is missing is known to the client, as if it had been kept */
     return 0;

@@ -52,6 +52,7 @@
 #define TG_RX_BUDGET (64u << 20) /* bytes from clients waiting for upstreams, all flows */
 #define TG_RX_FLOW_FLOOR (64u << 10)
 #define TG_OUT_OF_ORDER_BUDGET (32u << 20) /* memory of segments that wait for those before them, all flows */
+#define TG_OUT_OF_ORDER_FLOW (2u << 20) /* the same, one flow: twice its window */
 #define TG_IOVECS 64 /* scratch for one read or write of a flow */
 #define TG_VNET_BYTES 12
 #define TG_HEADER_ROOM 32 /* in front of a datagram, for the upstream's own header */
@@ -132,6 +133,7 @@ struct tg_flow {
   struct tg_flow *list_prev, *list_next; /* pcbs.c */
   u64_t parked_ms;
   u32_t ack_bytes; /* received since the last acknowledgement */
+  u32_t out_of_order; /* memory of segments before their time */
   u64_t challenged_ms; /* tcp_check.c; 0: never */
   u64_t opening_us; /* when the SYN-ACK left */
   struct tg_sender sender;
@@ -192,7 +194,7 @@ int tg_tcp_options(u8_t *at, u32_t bytes, int synchronized);
 int tg_tcp_acceptable(struct tg_flow *flow, struct pbuf *p, struct tcp_hdr *header);
 
 /* ---- out_of_order.c ---- */
-struct pbuf *tg_out_of_order(struct pbuf *p);
+struct pbuf *tg_out_of_order(struct tg_flow *flow, struct pbuf *p);
 
 /* ---- events.c ---- */
 void tg_event(struct tg_flow *flow, u32_t bits);
