@@ -91,8 +91,11 @@ test('run: a gateway that does not close is ended within 2 s, and it is told', a
   const at = Date.now()
   child.kill('SIGTERM')
   t.is(await ended, 1)
-  t.true(Date.now() - at < 2000, `${Date.now() - at} ms`)
-  t.regex(output.stderr, /error not closed within 1700 ms.* code=CLOSE_TIMEOUT\n$/)
+  const [, from, to] =
+    /^(\S+) info {2}stopping .*\n(\S+) error not closed within 1700 ms.* code=CLOSE_TIMEOUT\n$/m.exec(output.stderr)!
+  const waited = Date.parse(to!) - Date.parse(from!)
+  t.true(waited > 1600 && waited < 2000, `${waited} ms`)
+  t.true(Date.now() - at < 5000, 'the signal and the end of the process come with it, as the machine has time for them')
 })
 
 test('run: a signal while the gateway starts closes it', async t => {
