@@ -1,5 +1,5 @@
 /**
- * `make test` and `make test-long`: ava in passes, and one line with the sum of all.
+ * `make test` and `make test-long`: ava in passes, the files that took longest, and one line with the sum of all.
  *
  * What only computes runs on all cores. What has programs, namespaces and deadlines of its own runs file by file. As root
  * that second part runs once more as an unprivileged user, and there nothing may be skipped for want of a right.
@@ -49,6 +49,8 @@ interface Pass {
 interface Sum {
   passed: number
   failed: number
+  /** Of the files of passes that run one at a time. */
+  readonly times: { readonly name: string; readonly ms: number }[]
 }
 
 const wantsLong = process.argv.includes('--long')
@@ -89,6 +91,10 @@ function argvOf({ files, concurrency, isUnprivileged }: Pass): [string, ...strin
 const PASSED = /^\s*[✔√] /
 /** ava's last lines: `1 test failed`, `1 hook failed`, `1 uncaught exception`, … */
 const FAILED = /^\s*(\d+) (tests? failed|hooks? failed|uncaught exceptions?|unhandled rejections?)$/
+/** The file of ava's line of a test; its name is left out where a pass has one file. */
+const FILE = /^\s*[✔√✘×-] (?:\[\w+\]:? )?(.+) › [^›]+$/
+/** How many are told of in `make test`. */
+const SLOWEST = 10
 /** What the other user cannot do, whatever the machine allows. */
 const NEEDS_ROOT = /only root/
 
@@ -105,12 +111,15 @@ async function runPass(pass: Pass, sum: Sum): Promise<void> {
     child.on('close', code => resolve(code ?? 1))
   })
   const before = sum.failed
+  const start = performance.now()
+  const clock = new FileClock(start)
   const lines = new PassThrough()
   for (const output of [child.stdout, child.stderr]) output.pipe(lines, { end: false })
   child.on('close', () => lines.end())
   for await (const line of createInterface({ input: lines })) {
     console.log(line)
     if (PASSED.test(line)) sum.passed++
+    clock.take(line)
     sum.failed += Number(FAILED.exec(line)?.[1] ?? 0)
     if (pass.isUnprivileged && isForbiddenSkip(line)) {
       console.log('  ✘ this must not be skipped')
@@ -119,6 +128,35 @@ async function runPass(pass: Pass, sum: Sum): Promise<void> {
   }
   // A crash, a time-out, or a file without tests has no line of its own.
   if ((await ended) !== 0 && sum.failed === before) sum.failed++
+  console.log(`${pass.title}: ${seconds(performance.now() - start)}`)
+  if (pass.concurrency === 1)
+    for (const [file, ms] of clock.files) sum.times.push({ name: `${file}, ${pass.title}`, ms })
+}
+
+/** How long each file takes when they run one after the other: from the last line of one to the last line of the next. */
+class FileClock {
+  readonly files = new Map<string, number>()
+  #last: number
+
+  constructor(now: number) {
+    this.#last = now
+  }
+
+  take(line: string): void {
+    const file = FILE.exec(line)?.[1]
+    if (file === undefined) return
+    const now = performance.now()
+    this.files.set(file, (this.files.get(file) ?? 0) + now - this.#last)
+    this.#last = now
+  }
+}
+
+const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`
+
+function tellTimes({ times }: Sum): void {
+  const slowest = times.toSorted((one, other) => other.ms - one.ms).slice(0, wantsLong ? times.length : SLOWEST)
+  console.log(wantsLong ? '\nhow long each file took:' : '\nthe slowest files:')
+  for (const { name, ms } of slowest) console.log(`${seconds(ms).padStart(9)}  ${name}`)
 }
 
 /** A test that needs the rights of root is marked `skip` for others, without a word; a machine that lacks something is told of. */
@@ -126,8 +164,9 @@ function isForbiddenSkip(line: string): boolean {
   return /\bskipped: /.test(line) && !NEEDS_ROOT.test(line)
 }
 
-const sum: Sum = { passed: 0, failed: 0 }
+const sum: Sum = { passed: 0, failed: 0, times: [] }
 if (wantsLong) Object.assign(process.env, LONG_ENVIRONMENT)
 for (const pass of listPasses()) await runPass(pass, sum)
+tellTimes(sum)
 console.log(`\n${sum.passed} passed, ${sum.failed} failed`)
 process.exit(sum.failed === 0 && sum.passed > 0 ? 0 : 1)
