@@ -17,10 +17,19 @@ const BYTES = Number(process.env.TEST_BULK_BYTES ?? 100_000_000)
 
 let world: World
 let gateway: GatewayProcess | undefined
+/** SHA-256 of what a download and an upload have. */
+let down: string
+let up: string
 
 test.before(async () => {
   world = await createWorld()
   await world.far.call('startHttp', ['0.0.0.0', '::'], 8080)
+  const zeros = ['-c', `head -c ${BYTES} /dev/zero | sha256sum | cut -d' ' -f1`]
+  const sums = [
+    world.server.mustRun('curl', ['-sS', urlOf(DEST4, `sha256/${BYTES}`)], { timeoutMs: 60_000 }),
+    world.client.mustRun('sh', zeros),
+  ]
+  ;[down, up] = (await Promise.all(sums)).map(sum => sum.trim()) as [string, string]
 })
 test.afterEach.always(async t => {
   if (!t.passed) t.log(gateway?.text.slice(-2000))
@@ -33,15 +42,13 @@ const urlOf = (dest: string, path: string) => `http://${dest.includes(':') ? `[$
 /** curl in the client namespace: down and up, each with the SHA-256 of what went through. */
 async function bothWays(t: import('ava').ExecutionContext, dest: string): Promise<void> {
   const script = `curl -sS -m 100 "$1" | sha256sum | cut -d' ' -f1`
-  const down = await world.client.mustRun('sh', ['-c', script, 'sh', urlOf(dest, `bytes/${BYTES}`)], {
+  const got = await world.client.mustRun('sh', ['-c', script, 'sh', urlOf(dest, `bytes/${BYTES}`)], {
     timeoutMs: 110_000,
   })
-  const wanted = await world.server.mustRun('curl', ['-sS', urlOf(dest, `sha256/${BYTES}`)], { timeoutMs: 60_000 })
-  t.is(down.trim(), wanted.trim(), 'download')
+  t.is(got.trim(), down, 'download')
   const upload = `head -c ${BYTES} /dev/zero | curl -sS -m 100 -H Expect: -T - "$1"`
-  const up = await world.client.mustRun('sh', ['-c', upload, 'sh', urlOf(dest, 'upload')], { timeoutMs: 110_000 })
-  const zeros = await world.client.mustRun('sh', ['-c', `head -c ${BYTES} /dev/zero | sha256sum | cut -d' ' -f1`])
-  t.deepEqual(JSON.parse(up), { bytes: BYTES, sha256: zeros.trim() }, 'upload')
+  const told = await world.client.mustRun('sh', ['-c', upload, 'sh', urlOf(dest, 'upload')], { timeoutMs: 110_000 })
+  t.deepEqual(JSON.parse(told), { bytes: BYTES, sha256: up }, 'upload')
 }
 
 const MODES = [
