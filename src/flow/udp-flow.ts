@@ -8,11 +8,9 @@ import { addon } from '../io/addon.ts'
 import type { FlowView } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Association, AssociationListener, DatagramFields, DialError, Dialer } from '../upstream/dialer.ts'
+import { DatagramQueue, type QueuedDatagram, rowOf } from './datagram-queue.ts'
 
 const EAGAIN = -11
-/** Datagrams kept while the association is being made; the oldest goes first. */
-const MAX_QUEUED = 64
-const MAX_QUEUED_BYTES = 256 * 1024
 /** Batches read from one relay in a row; then others have their turn. */
 const READS_A_TURN = 8
 /** After a refusal datagrams are answered with port unreachable for so long, before the proxy is asked again. */
@@ -44,13 +42,6 @@ export interface UdpCounters {
   udp_associations: number
 }
 
-interface QueuedDatagram {
-  readonly dest: Uint8Array
-  readonly family: number
-  readonly port: number
-  readonly payload: Uint8Array
-}
-
 const fields: DatagramFields = { family: 4, sourceAt: 0, port: 0, payloadAt: 0, payloadBytes: 0 }
 
 export class UdpFlow implements AssociationListener {
@@ -67,8 +58,8 @@ export class UdpFlow implements AssociationListener {
   #dialing = false
   #dialedAt = 0
   #refusedUntil = 0
-  #queue: QueuedDatagram[] = []
-  #queuedBytes = 0
+  /** What waits for an association. */
+  #queue: DatagramQueue | undefined
   #bytesUp = 0
   #bytesDown = 0
   #waiting = false
@@ -165,44 +156,15 @@ export class UdpFlow implements AssociationListener {
     }
   }
 
-  destinationOf(row: number): IpEndpoint {
-    const { dest, family, port } = this.#rowOf(row)
-    return { address: this.#host.stack.bytes.slice(dest, dest + (family === 6 ? 16 : 4)), port }
-  }
-
-  #rowOf(row: number): { dest: number; family: number; port: number; length: number } {
-    const { abi, words } = this.#host.stack
-    const datagram = (abi.datagrams + row * abi.datagramBytes) / 4
-    return {
-      dest: 4 * datagram + abi.datagramDest,
-      family: words[datagram + abi.datagramFamily / 4]!,
-      port: words[datagram + abi.datagramDestPort / 4]!,
-      length: words[datagram + abi.datagramLength / 4]!,
-    }
-  }
-
   #refuseRow(row: number): void {
-    const { dest, port } = this.#rowOf(row)
+    const { dest, port } = rowOf(this.#host.stack, row)
     const { exports, abi } = this.#host.stack
     exports.tg_udp_refuse(this.id, dest, port, abi.answerPortUnreachable)
   }
 
   #enqueue(row: number): void {
-    const { abi, words, bytes } = this.#host.stack
-    const { dest, family, port, length } = this.#rowOf(row)
-    const payload = new Uint8Array(length)
-    let iovec =
-      abi.datagramIovecs / 4 + 2 * (words[(abi.datagrams + row * abi.datagramBytes + abi.datagramFirstIovec) / 4]! + 1)
-    for (let done = 0; done < length; iovec += 2) {
-      payload.set(bytes.subarray(words[iovec]!, words[iovec]! + words[iovec + 1]!), done)
-      done += words[iovec + 1]!
-    }
-    this.#queue.push({ dest: bytes.slice(dest, dest + 16), family, port, payload })
-    this.#queuedBytes += length
-    while (this.#queue.length > MAX_QUEUED || this.#queuedBytes > MAX_QUEUED_BYTES) {
-      this.#queuedBytes -= this.#queue.shift()!.payload.length
-      this.#host.udpCounters.udp_queue_full++
-    }
+    this.#queue ??= new DatagramQueue()
+    this.#host.udpCounters.udp_queue_full += this.#queue.push(this.#host.stack, row)
   }
 
   // ---- the association ----
@@ -211,15 +173,13 @@ export class UdpFlow implements AssociationListener {
     this.#dialEnded()
     this.#ready = true
     this.#refusedUntil = 0
-    const queue = this.#takeQueue()
-    for (const datagram of queue) this.#sendCopy(datagram)
+    for (const datagram of this.#takeQueue()) this.#sendCopy(datagram)
   }
 
-  #takeQueue(): QueuedDatagram[] {
-    const queue = this.#queue
-    this.#queue = []
-    this.#queuedBytes = 0
-    return queue
+  #takeQueue(): readonly QueuedDatagram[] {
+    const datagrams = this.#queue?.datagrams ?? []
+    this.#queue = undefined
+    return datagrams
   }
 
   /** By way of the first landing slot, which is in use only while answers are read. */
@@ -321,7 +281,7 @@ export class UdpFlow implements AssociationListener {
     this.#dialing = false
     this.#association?.close(this.isStranger) // strangers may be many, and their ports would be kept in TIME_WAIT
     this.#association = undefined
-    this.#takeQueue()
+    this.#queue = undefined
   }
 
   view(): FlowView {

@@ -1,4 +1,5 @@
 /** The UDP flows of a data plane: the stack's datagrams are handed to them; at the bound the least recently used gives way. */
+import { destinationOf } from './datagram-queue.ts'
 import type { PlaneReport } from './plane-report.ts'
 import { UdpFlow, type UdpHost } from './udp-flow.ts'
 
@@ -38,7 +39,7 @@ export class UdpFlows {
   /** undefined when the first datagram, of row `row`, is the gateway's own. */
   #open(id: number, row: number): UdpFlow | undefined {
     const flow = new UdpFlow(this.#host, id)
-    if (this.#report.leadsToUpstream(flow.destinationOf(row))) {
+    if (this.#report.leadsToUpstream(destinationOf(this.#host.stack, row))) {
       flow.close()
       return undefined
     }
