@@ -5,13 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "load.h"
 
 #define BATCH 64
 #define PAYLOAD_BYTES 32
-#define CATCH_UP_NS 10000000u
+#define CATCH_UP_NS 25000000u
+#define PAUSE_NS 1000000
 
 struct packet {
 	struct iphdr ip;
@@ -78,6 +80,11 @@ static size_t invent(struct packet *packet, struct in_addr destination, int prot
 	return sizeof(packet->ip) + length;
 }
 
+static double seconds_of(struct timeval time)
+{
+	return (double)time.tv_sec + (double)time.tv_usec / 1e6;
+}
+
 static void flood(const struct options *options, int protocol)
 {
 	int fd = check(socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW), "raw socket");
@@ -90,27 +97,32 @@ static void flood(const struct options *options, int protocol)
 	uint64_t length_ns = (uint64_t)options->milliseconds * 1000000u;
 	uint64_t total = (uint64_t)options->count;
 	uint64_t sent = 0;
+	struct rusage used;
 
 	random_state = start | 1;
 	for (int index = 0; index < BATCH; index++)
 		messages[index].msg_hdr = (struct msghdr){ .msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = &vectors[index], .msg_iovlen = 1 };
 	while (sent < total) {
 		uint64_t due = total * (now_ns() - paced) / length_ns;
-		unsigned int count = due - sent < BATCH ? (unsigned int)(due - sent) : BATCH;
+		unsigned int count;
 
-		if (due - sent > total * CATCH_UP_NS / length_ns) /* a flood that was kept waiting is no burst afterwards */
+		if (due > sent + total * CATCH_UP_NS / length_ns) { /* a flood that was kept waiting is no burst afterwards */
 			paced = now_ns() - sent * length_ns / total;
-		if (count > total - sent)
-			count = (unsigned int)(total - sent);
-
+			due = sent;
+		}
+		if (due > total)
+			due = total;
+		count = due > sent + BATCH ? BATCH : due > sent ? (unsigned int)(due - sent) : 0;
 		for (unsigned int index = 0; index < count; index++)
 			vectors[index] = (struct iovec){ &packets[index], invent(&packets[index], options->destination, protocol) };
 		if (count > 0)
 			sent += (uint64_t)check(sendmmsg(fd, messages, count, 0), "sendmmsg");
 		else
-			nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
+			nanosleep(&(struct timespec){ .tv_nsec = PAUSE_NS }, NULL);
 	}
-	printf("{\"sent\":%llu,\"seconds\":%.3f}\n", (unsigned long long)sent, (double)(now_ns() - start) / 1e9);
+	getrusage(RUSAGE_SELF, &used);
+	printf("{\"sent\":%llu,\"seconds\":%.3f,\"cpu_seconds\":%.3f}\n", (unsigned long long)sent, (double)(now_ns() - start) / 1e9,
+	       seconds_of(used.ru_utime) + seconds_of(used.ru_stime));
 }
 
 void run_flood_syn(const struct options *options)
