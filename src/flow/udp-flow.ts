@@ -279,7 +279,7 @@ export class UdpFlow implements AssociationListener {
     this.#closed = true
     this.#ready = false
     this.#dialing = false
-    this.#association?.close(this.isStranger) // strangers may be many, and their ports would be kept in TIME_WAIT
+    this.#association?.close()
     this.#association = undefined
     this.#queue = undefined
   }

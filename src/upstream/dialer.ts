@@ -77,8 +77,8 @@ export interface Association {
   writeHeader(at: number, addressAt: number, family: number, port: number): number
   /** Looks at a datagram from the relay; false when it is malformed or must be dropped (a fragment, a name). */
   parseDatagram(at: number, length: number, out: DatagramFields): boolean
-  /** By a reset, or in order. Idempotent; nothing is called afterwards. */
-  close(reset?: boolean): void
+  /** Leaves no port behind. Idempotent; nothing is called afterwards. */
+  close(): void
   /** The same, because the time to make it is over: why it does not stand yet. */
   expire(): DialError
 }

@@ -1,4 +1,5 @@
 /** SYNs and datagrams of invented sources: those that have spoken before, and what is open, must not notice. */
+import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { ECHO_PORT, startLoad, startLoadServers } from './load.ts'
@@ -13,6 +14,10 @@ const DIALS = 1_024
 const ASSOCIATIONS = 1_024
 const GROWN_BYTES = 64 << 20
 const BULK_BYTES_PER_SECOND = 4_000_000
+/** Connections of a known client a second of flood, at least: fewer would show nothing. */
+const KNOWN_A_SECOND = 3
+/** A gateway that waits for a core this much of the time shares it with other work. The flood itself takes a tenth of one. */
+const STARVED_SHARE = 0.25
 /** A client that was never heard of. */
 const STRANGER4 = '198.18.0.99'
 
@@ -26,7 +31,7 @@ test.before(async () => {
   await world.far.call('startHttp', ['0.0.0.0'], 8080)
 })
 test.beforeEach(async () => {
-  gateway = await world.gateway({ args: ['--tcp-connect-timeout', '3s'] })
+  gateway = await world.gateway({ args: ['--tcp-connect-timeout', '3s', '--log-level', 'info'] })
   await world.client.ip([`address replace ${STRANGER4}/32 dev lo`])
   await world.near.call('shortConnections', DEST4, ECHO_PORT, 200, 16)
 })
@@ -68,15 +73,15 @@ async function watch(ended: Promise<unknown>): Promise<Seen> {
   return { known, cpuMs: gateway.cpuMs() - cpuMs, rss, inFlight, descriptors }
 }
 
-async function untilConstant(counter: string): Promise<void> {
-  let before = -1
-  const isConstant = async () => {
-    const now = await gateway.counter(counter)
-    const same = now === before
-    before = now
-    return same
-  }
-  await until(isConstant, `a constant ${counter}`)
+/** Milliseconds that the gateway's main thread could have run, and another had the core (Documentation/scheduler/sched-stats.rst). */
+function waitedMs(): number {
+  return Number(readFileSync(`/proc/${gateway.child.pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6
+}
+
+/** Packets that the device's queue had no room for: the gateway never saw them. */
+async function droppedByDevice(): Promise<number> {
+  const text = await world.client.mustRun('ip', ['-s', '-j', 'link', 'show', 'dev', gateway.tun])
+  return JSON.parse(text)[0].stats64.tx.dropped
 }
 
 function startBulk(): Promise<{ sha256: string; ms: number }> {
@@ -95,24 +100,31 @@ async function survives(t: ExecutionContext, kind: 'syn' | 'udp', destination: s
   const rss = gateway.rss()
   const bulk = startBulk()
   const packets = RATE * SECONDS
+  const waited = waitedMs()
   const flood = startLoad(world, `flood-${kind}`, '-d', destination, '-n', packets, '-t', SECONDS * 1000).result
   const seen = await watch(flood)
-  await untilConstant('dial_limit') // what the device still queued has been read
   const stranger = await world.near.call('dial', DEST4, ECHO_PORT, 5_000, STRANGER4)
-  t.is((await flood).sent, packets)
+  const { sent, seconds, cpu_seconds } = (await flood) as { sent: number; seconds: number; cpu_seconds: number }
+  const share = (waitedMs() - waited) / (seconds * 1000)
+  const dropped = await droppedByDevice()
   const slowest = Math.max(...seen.known)
-  const late = seen.known.filter(ms => ms >= 1_000)
   const cpu = (seen.cpuMs * 1000) / packets
   t.log(
-    `${RATE}/s for ${SECONDS} s: ${seen.known.length} connections meanwhile, the slowest ${slowest.toFixed(0)} ms, ${late.length} over 1 s, stranger after it ${stranger.ms.toFixed(0)} ms`,
+    `${(sent / seconds).toFixed(0)}/s for ${seconds.toFixed(1)} s: ${seen.known.length} connections meanwhile, the slowest ${slowest.toFixed(0)} ms, stranger after it ${stranger.ms.toFixed(0)} ms`,
   )
   t.log(
-    `${cpu.toFixed(1)} µs of CPU a packet, +${((seen.rss - rss) / 2 ** 20).toFixed(0)} MiB, ${seen.inFlight} dials, ${seen.descriptors} descriptors`,
+    `${cpu.toFixed(1)} µs of CPU a packet (${((cpu_seconds * 1e6) / packets).toFixed(1)} to send it), +${((seen.rss - rss) / 2 ** 20).toFixed(0)} MiB, ${seen.inFlight} dials, ${seen.descriptors} descriptors, ${dropped} packets dropped by the device, ${(100 * share).toFixed(0)} % of the time without a core`,
   )
-  // on a machine that starves the gateway for 0.1 s the device's queue is full, and whose SYN is lost sends it again after a second
-  t.true(late.length <= seen.known.length / 50 && slowest < 4_000, `known: ${seen.known.map(Math.round).join(' ')}`)
+  t.is(sent, packets)
+  t.true(seen.known.length >= KNOWN_A_SECOND * SECONDS, `${seen.known.length} connections`)
+  // whose packet the device has dropped sends it again after a second; that is the machine's doing where others take the cores
+  const isStarved = share > STARVED_SHARE && dropped > 0
+  if (isStarved) t.log('starved: others had the cores, and the device dropped what nobody read')
+  const limitMs = isStarved ? 4_000 : 1_000
+  t.true(isStarved || sent / seconds > 0.8 * RATE, `${sent} in ${seconds} s`)
+  t.true(slowest <= limitMs, `known: ${seen.known.map(Math.round).join(' ')}`)
+  t.true(stranger.ms <= limitMs, `stranger: ${stranger.ms} ms`)
   t.is(stranger.code, '')
-  t.true(stranger.ms < 1_000, `stranger: ${stranger.ms} ms`)
   t.true(seen.inFlight <= DIALS)
   t.true(seen.descriptors <= (kind === 'syn' ? 1.1 * DIALS : 2 * ASSOCIATIONS + DIALS))
   t.true(seen.rss - rss < GROWN_BYTES)
@@ -127,3 +139,29 @@ async function survives(t: ExecutionContext, kind: 'syn' | 'udp', destination: s
 test.serial('flood: SYNs of invented sources, to where the proxy connects', t => survives(t, 'syn', DEST4))
 test.serial('flood: SYNs of invented sources, to where the proxy stays silent', t => survives(t, 'syn', SILENT4))
 test.serial('flood: datagrams of invented sources', t => survives(t, 'udp', DEST4))
+
+const RANGE = 'net.ipv4.ip_local_port_range'
+/** Of these the pool and the associations that are kept have 144; who waits for an answer has one of its own, for 10 s at most. */
+const PORTS = 500
+const QUESTIONS = 2_000
+
+test.serial('associations: those of known clients that give way leave no port behind', async t => {
+  await gateway.stop()
+  const before = (await world.client.mustRun('sysctl', ['-n', RANGE])).trim()
+  t.teardown(() => world.client.run('sysctl', ['-qw', `${RANGE}=${before}`]))
+  await world.far.call('startDns', [DEST4], 53, {})
+  gateway = await world.gateway({ args: ['--udp-max-associations', '128'] })
+  const { id } = await world.near.call('dial', DEST4, ECHO_PORT)
+  await world.near.call('destroy', [id])
+  await world.client.mustRun('sysctl', ['-qw', `${RANGE}=20000 ${20_000 + PORTS - 1}`])
+  const asked = await startLoad(world, 'paced-dns', '-r', 250, '-t', (1_000 * QUESTIONS) / 250).result
+  const { counters } = await gateway.status()
+  t.log(
+    `${asked.count} answers, ${asked.repeated} asked again, p99 ${asked.answerP99Ms} ms; ${counters.udp_associations} associations, ${counters.handshake_failures} failed`,
+  )
+  t.true(counters.udp_associations! > 2 * PORTS, `${counters.udp_associations} associations`)
+  t.is(counters.handshake_failures, 0)
+  t.is(asked.failed, 0)
+  t.is(asked.count, QUESTIONS)
+  t.deepEqual(gateway.logged('datagrams cannot be relayed'), [])
+})

@@ -1,47 +1,8 @@
 /** Who may have a dial made, while others ask for more than there are. */
-import { Flag, type Pair, udp } from '../helpers/packets.ts'
+import { Flag, udp } from '../helpers/packets.ts'
 import { takeDatagrams } from './datagrams.ts'
-import { Client, type Rig, stackTest, V4, V6 } from './rig.ts'
-
-const ROOM = { maxFlows: 20_000, maxEndpoints: 1_000 }
-/** TG_MAX_KNOWN */
-const MAX_KNOWN = 4_096
-
-const sourceOf = (number: number): Pair => ({
-  ...V4,
-  from: `20.${number >> 16}.${(number >> 8) & 255}.${number & 255}`,
-})
-
-/** A connection of this source, opened and ended: afterwards it is known. */
-function connects(rig: Rig, pair: Pair): void {
-  new Client(rig, pair, 30_000).open().close()
-  rig.tick(1_100) // TIME_WAIT
-}
-
-/** SYNs of sources `from` … `to` that nobody has heard of. */
-function flood(rig: Rig, from: number, to: number): void {
-  for (let number = from; number < to; number++) new Client(rig, sourceOf(number)).send(Flag.syn, { ack: 0 })
-}
-
-function isHeld(rig: Rig, client: Client): boolean {
-  client.send(Flag.syn, { ack: 0 })
-  const [id] = [...rig.flows.keys()].filter(key => portOf(rig, key) === client.port)
-  return id !== undefined && rig.state(id) === rig.stack.abi.stateHeld
-}
-
-function portOf(rig: Rig, id: number): number {
-  const { abi, words } = rig.stack
-  return words[(abi.flows + id * abi.flowBytes + abi.flowClientPort) / 4]!
-}
-
-function releaseAll(rig: Rig): void {
-  for (const id of rig.flows.keys()) rig.tell('release', id)
-}
-
-function pass(rig: Rig, ms: number): void {
-  rig.now += ms
-  rig.stack.exports.tg_set_now(rig.now)
-}
+import { Client, stackTest, V4, V6 } from './rig.ts'
+import { connects, flood, isHeld, MAX_KNOWN, pass, ROOM, releaseAll, sourceOf } from './strangers.ts'
 
 stackTest('dials: the bound of one source leaves room for another', ROOM, (t, rig) => {
   rig.stack.exports.tg_limit_dials(100, 2)
@@ -140,39 +101,6 @@ stackTest('dials: a displaced flow is over, and its client hears nothing', ROOM,
   releaseAll(rig)
 })
 
-stackTest(
-  'dials: strangers begin about as many a second as there are places, whatever becomes of them',
-  ROOM,
-  (t, rig) => {
-    const { abi, exports } = rig.stack
-    exports.tg_limit_dials(100, 100)
-    connects(rig, V4)
-    let begun = 0
-    const knock = (pair: Pair, port: number) => {
-      const held = isHeld(rig, new Client(rig, pair, port))
-      if (held) begun++
-      for (const id of rig.flows.keys()) {
-        rig.refuse(id, abi.answerReset)
-        rig.tell('release', id)
-      }
-      rig.flows.clear()
-      return held
-    }
-    for (let ms = 0; ms < 2_000; ms++) {
-      pass(rig, 1)
-      knock(sourceOf(ms), 1_000 + ms)
-    }
-    t.true(begun > 290 && begun <= 301, `${begun} in two seconds`)
-    for (let count = 0; count < 200; count++) t.true(knock(V4, 10_000 + count), 'one that is known is not limited')
-  },
-)
-
-stackTest('dials: strangers that connect are not limited', ROOM, (t, rig) => {
-  rig.stack.exports.tg_limit_dials(100, 100)
-  for (let count = 0; count < 1_000; count++) new Client(rig, sourceOf(count)).open().close()
-  t.is(rig.counter('tcp_opened'), 1_000)
-})
-
 stackTest('dials: datagrams of strangers leave places to their connections', ROOM, (t, rig) => {
   const { exports } = rig.stack
   exports.tg_limit_dials(64, 64)
@@ -195,6 +123,31 @@ stackTest('dials: datagrams of strangers leave places to their connections', ROO
   releaseAll(rig)
   for (let id = 0; id < 25; id++) exports.tg_udp_forget(id)
   t.is(exports.tg_dials(), 0)
+})
+
+stackTest('dials: where those that have connected hold all places, strangers get none', ROOM, (t, rig) => {
+  const { exports } = rig.stack
+  exports.tg_limit_dials(16, 16)
+  connects(rig, V4)
+  for (let port = 1; port <= 16; port++) new Client(rig, V4, port).send(Flag.syn, { ack: 0 })
+  t.is(exports.tg_dials(), 16)
+  flood(rig, 0, 10)
+  t.is(exports.tg_dials(), 16)
+  releaseAll(rig)
+})
+
+stackTest('dials: a stranger gives way to himself', ROOM, (t, rig) => {
+  const { exports } = rig.stack
+  exports.tg_limit_dials(1, 2)
+  for (let port = 1; port <= 3; port++) {
+    t.true(isHeld(rig, new Client(rig, V4, port)))
+    t.is(exports.tg_dials(), 1)
+    pass(rig, 2_000)
+  }
+  releaseAll(rig)
+  t.is(exports.tg_dials(), 0)
+  t.true(isHeld(rig, new Client(rig, V4, 4)), 'his own dials are counted no more')
+  releaseAll(rig)
 })
 
 stackTest(`dials: of those that have connected the last ${MAX_KNOWN} are known`, ROOM, (t, rig) => {

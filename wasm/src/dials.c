@@ -6,7 +6,9 @@
  *   stranger   any other; all of them have three quarters of the places at most, so that the known ones find some
  *
  * A connection keeps its place until the client has answered the SYN-ACK. Where strangers fill theirs, the oldest gives way to a new one;
- * so slowly that each had about a second. What strangers begin is limited by time, too: a proxy may be quick to refuse.
+ * so slowly that each had about a second. What strangers begin is limited by time, too: a proxy may be quick to refuse. And they begin
+ * nothing where so many of them waited in the device that the host must have been kept from reading it: its queue is for all, what it
+ * drops may be a known one's, and a dial costs a hundred times what it costs to read a packet.
  */
 #include "tungate.h"
 
@@ -16,6 +18,9 @@
 #define MIN_AGE_MS 500
 /* Below so many a second a bound on what strangers begin would be felt by single clients. */
 #define MIN_RATE 64
+/* Packets that the host finds waiting, of the 4,000 that a device of ours queues; and the strangers refused among the later ones. */
+#define BEHIND 512
+#define BEHIND_REFUSED 64
 
 struct source {
   u64_t address[2];
@@ -41,6 +46,7 @@ static struct {
 } limits = {UINT32_MAX, UINT32_MAX, UINT32_MAX, {UINT32_MAX, UINT32_MAX}};
 static u32_t in_flight, strangers, strangers_of[2];
 static struct credit begun[2], displaced;
+static u32_t refused_behind;
 /* Of strangers' connections, the oldest first. */
 static struct tg_dial *first, *last;
 
@@ -151,9 +157,21 @@ static void unlist(struct tg_dial *dial)
   *(dial->next != NULL ? &dial->next->prev : &last) = dial->prev;
 }
 
+/* Many packets wait, and most are strangers'. A batch with room left ends that: nothing waits any more (tg_ingress). */
+static int host_is_behind(void)
+{
+  if (tg_packets_waited < BEHIND) refused_behind = 0;
+  return refused_behind >= BEHIND_REFUSED;
+}
+
 static int stranger_may(u32_t kind)
 {
   if (limits.all == UINT32_MAX) return 1;
+  if (host_is_behind()) {
+    begun[kind].left = 0; /* a burst when it has caught up would put it behind again */
+    begun[kind].at_ms = tg_now_ms;
+    return 0;
+  }
   int has_room = in_flight < limits.all && strangers < limits.strangers && strangers_of[kind] < limits.strangers_of[kind];
   if (has_room) return spend(&begun[kind]);
   if (kind != TG_DIAL_TCP || first == NULL || tg_now_ms - first->since_ms < MIN_AGE_MS) return 0;
@@ -177,7 +195,10 @@ int tg_dial_take(struct tg_dial *dial, u32_t kind, const u8_t *address, u32_t fa
   struct source *source = find(address, family);
   int is_stranger = source == NULL || !source->known;
   if (source != NULL && source->dials >= limits.per_source) return 0;
-  if (!(is_stranger ? stranger_may(kind) : known_may())) return 0;
+  if (!(is_stranger ? stranger_may(kind) : known_may())) {
+    refused_behind += (u32_t)is_stranger;
+    return 0;
+  }
   if (is_stranger) source = find(address, family); /* it may have given way to itself */
   if (source == NULL && (source = add(address, family)) == NULL) return 0;
   *dial = (struct tg_dial){

@@ -17,6 +17,7 @@ static u8_t free_slots[TG_SLOTS]; /* a stack */
 static u32_t height;
 static u32_t shown; /* height that the table shows */
 static u32_t low;   /* the lowest since then */
+u32_t tg_packets_waited;
 
 void tg_slots_init(void)
 {
@@ -100,6 +101,7 @@ TG_EXPORT(tg_ingress) u32_t tg_ingress(u32_t from, u32_t count)
 {
   u32_t skip = tg_config.vnet ? TG_VNET_BYTES : 0;
   if (from == 0) {
+    tg_packets_waited = count == shown ? tg_packets_waited + count : 0;
     height -= count;
     low = LWIP_MIN(low, height);
   }

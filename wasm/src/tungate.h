@@ -236,6 +236,8 @@ extern struct tg_counters tg_counters;
 /* ---- ingress ---- */
 void tg_slots_init(void);
 u32_t tg_slots_unneeded(struct tg_iovec *into);
+/* Read since a batch that left slots free: at least so many waited in the device. */
+extern u32_t tg_packets_waited;
 void tg_guard(struct pbuf *p, int vouched, u32_t segment);
 /* What an IPv6 packet carries, put together; ip_data has its addresses. Eats p. */
 void tg_guard6_whole(struct pbuf *p, u32_t next);
