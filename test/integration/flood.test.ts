@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import { ECHO_PORT, startLoad, startLoadServers } from './load.ts'
+import { ECHO_PORT, startLoad, startLoadServers, UDP_ECHO_PORT } from './load.ts'
 import { createWorld, DEST4, type GatewayProcess, until, untilAtRest, type World } from './world.ts'
 
 /** `make test-long` says 20,000 for 30 s. */
@@ -118,10 +118,11 @@ async function survives(t: ExecutionContext, kind: 'syn' | 'udp', destination: s
   t.is(sent, packets)
   t.true(seen.known.length >= KNOWN_A_SECOND * SECONDS, `${seen.known.length} connections`)
   // whose packet the device has dropped sends it again after a second; that is the machine's doing where others take the cores
-  const isStarved = share > STARVED_SHARE && dropped > 0
+  const isCrowded = share > STARVED_SHARE
+  const isStarved = isCrowded && dropped > 0
   if (isStarved) t.log('starved: others had the cores, and the device dropped what nobody read')
   const limitMs = isStarved ? 4_000 : 1_000
-  t.true(isStarved || sent / seconds > 0.8 * RATE, `${sent} in ${seconds} s`)
+  t.true(isCrowded || sent / seconds > 0.8 * RATE, `${sent} in ${seconds} s`)
   t.true(slowest <= limitMs, `known: ${seen.known.map(Math.round).join(' ')}`)
   t.true(stranger.ms <= limitMs, `stranger: ${stranger.ms} ms`)
   t.is(stranger.code, '')
@@ -141,27 +142,22 @@ test.serial('flood: SYNs of invented sources, to where the proxy stays silent', 
 test.serial('flood: datagrams of invented sources', t => survives(t, 'udp', DEST4))
 
 const RANGE = 'net.ipv4.ip_local_port_range'
-/** Of these the pool and the associations that are kept have 144; who waits for an answer has one of its own, for 10 s at most. */
+/** Of these the pool and the associations that are kept have 144. Clients have others. */
 const PORTS = 500
-const QUESTIONS = 2_000
+const CLIENTS = 2_000
 
 test.serial('associations: those of known clients that give way leave no port behind', async t => {
   await gateway.stop()
   const before = (await world.client.mustRun('sysctl', ['-n', RANGE])).trim()
   t.teardown(() => world.client.run('sysctl', ['-qw', `${RANGE}=${before}`]))
-  await world.far.call('startDns', [DEST4], 53, {})
   gateway = await world.gateway({ args: ['--udp-max-associations', '128'] })
   const { id } = await world.near.call('dial', DEST4, ECHO_PORT)
   await world.near.call('destroy', [id])
   await world.client.mustRun('sysctl', ['-qw', `${RANGE}=20000 ${20_000 + PORTS - 1}`])
-  const asked = await startLoad(world, 'paced-dns', '-r', 250, '-t', (1_000 * QUESTIONS) / 250).result
+  const answered = await world.near.call('askFromPorts', 30_000, CLIENTS, 32, UDP_ECHO_PORT, DEST4)
   const { counters } = await gateway.status()
-  t.log(
-    `${asked.count} answers, ${asked.repeated} asked again, p99 ${asked.answerP99Ms} ms; ${counters.udp_associations} associations, ${counters.handshake_failures} failed`,
-  )
-  t.true(counters.udp_associations! > 2 * PORTS, `${counters.udp_associations} associations`)
+  t.true(counters.udp_associations! >= CLIENTS, `${counters.udp_associations} associations`)
   t.is(counters.handshake_failures, 0)
-  t.is(asked.failed, 0)
-  t.is(asked.count, QUESTIONS)
+  t.is(answered, CLIENTS)
   t.deepEqual(gateway.logged('datagrams cannot be relayed'), [])
 })

@@ -73,6 +73,28 @@ export async function sendFromPorts(from: number, count: number, ms: number, por
   return sent
 }
 
+/** A datagram from each of the ports `from` … `from + count - 1`, `atOnce` at a time, each second again; how many were answered within 5 s. */
+export async function askFromPorts(from: number, count: number, atOnce: number, port: number, host: string) {
+  let [next, answered] = [from, 0]
+  const askNext = async () => {
+    for (let own = next++; own < from + count; own = next++) {
+      const socket = createSocket('udp4')
+      const heard = new Promise<boolean>(resolve => {
+        socket.on('message', () => resolve(true)).on('error', () => resolve(false))
+        setTimeout(resolve, 5_000, false).unref()
+      })
+      const ask = () => socket.send('x', port, host)
+      socket.bind(own, ask)
+      const again = setInterval(ask, 1_000)
+      if (await heard) answered++
+      clearInterval(again)
+      socket.close()
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, askNext))
+  return answered
+}
+
 export async function viewUdp(id: number): Promise<{ got: Message[]; error: string }> {
   return { got: udpEnds[id]!.got, error: udpEnds[id]!.error }
 }
