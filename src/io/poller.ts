@@ -28,7 +28,7 @@ export class Poller {
   /** Tokens given back in this batch: its later events must not meet a new owner. */
   #freed: number[] = []
   readonly #ready = new Int32Array(2 * BATCH)
-  #turns: Turns
+  #turns: Turns = { beginTurn: () => undefined, endTurn: () => undefined }
   /** Descriptors that may be watched. */
   readonly capacity: number
   /** Those that are. Read only. */
@@ -37,18 +37,11 @@ export class Poller {
 
   /**
    * @param memory what all offsets given to `io` point into
-   * @param onTurn called after each batch of events
-   * @param onFailure an exception of a watcher or of onTurn; the rest of the batch is still delivered
+   * @param onFailure an exception of a watcher or of endTurn; the rest of the batch is still delivered
    * @param capacity above it sockets are refused as the kernel would at its limit
    */
-  constructor(
-    memory: ArrayBuffer,
-    onTurn: () => void,
-    onFailure: (error: unknown) => void,
-    capacity = Number.POSITIVE_INFINITY,
-  ) {
+  constructor(memory: ArrayBuffer, onFailure: (error: unknown) => void, capacity = Number.POSITIVE_INFINITY) {
     this.capacity = capacity
-    this.#turns = { beginTurn: () => undefined, endTurn: onTurn }
     this.#onFailure = onFailure
     this.io = new addon.Io(memory, this.#ready, count => this.#deliver(count))
   }
@@ -69,6 +62,10 @@ export class Poller {
       this.#free.push(...this.#freed)
       this.#freed = []
     }
+    this.#endTurn()
+  }
+
+  #endTurn(): void {
     try {
       this.#turns.endTurn()
     } catch (error) {
@@ -76,7 +73,7 @@ export class Poller {
     }
   }
 
-  /** From now on these turns, instead of `onTurn`: for who is made with the poller in hand. */
+  /** Before the first none is done: who gives them is made with the poller in hand. */
   attend(turns: Turns): void {
     this.#turns = turns
   }

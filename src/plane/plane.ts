@@ -96,7 +96,7 @@ export class Plane implements Planes {
       module,
     )
     const onFailure = (error: unknown) => this.#onFailure(running, error)
-    const poller = new Poller(stack.memory, () => undefined, onFailure, sockets)
+    const poller = new Poller(stack.memory, onFailure, sockets)
     const tun = new LinuxTun(poller.io, queue)
     const arena = {
       bytes: stack.bytes,

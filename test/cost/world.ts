@@ -91,7 +91,7 @@ export class World {
       keepAliveMs: DEFAULTS.tcp.keepAliveMs,
     })
     const onFailure = (error: unknown) => void this.#failures.push(stack.explain(error))
-    this.#poller = new Poller(stack.memory, () => undefined, onFailure)
+    this.#poller = new Poller(stack.memory, onFailure)
     const { abi, bytes, words } = stack
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
     const proxy = new Socks5Proxy({ host: '127.0.0.1', port: upstream.port }, HANDSHAKE, LOG)

@@ -129,7 +129,7 @@ export function openWith<Made extends Dialer>(
       void lines.push({ level, message, fields })
   const log = { debugEnabled: true, warn: line('warn'), error: line('error'), debug: line('debug') }
   const onFailure = (error: unknown) => void failures.push(error)
-  const poller = new Poller(stack.memory, () => undefined, onFailure)
+  const poller = new Poller(stack.memory, onFailure)
   const tun = new MemoryTun(stack.memory, { mtu: 1500, vnetHdr: false })
   const dialer = makeDialer(poller, stack)
   const plane = new DataPlane({ stack, poller, tun, dialer }, { ...OPTIONS, ...more }, log, onFailure)

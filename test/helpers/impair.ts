@@ -252,7 +252,8 @@ function run({ ends, impairments, device, mtu }: Setup): void {
     const next = Math.min(...ways.map(way => way.release(now)))
     if (next < Number.POSITIVE_INFINITY) timer = setTimeout(release, Math.max(0, next - performance.now()))
   }
-  const poller = new Poller(memory, () => timer ?? release(), fail)
+  const poller = new Poller(memory, fail)
+  poller.attend({ beginTurn() {}, endTurn: () => timer ?? release() })
   const tuns = ends.map(({ pid, addresses }) => {
     const info = openTun({ name: device, offload: false, multiQueue: false, pid }, { mtu, addresses })
     addon.linkConfigure({ name: device, mtu, addresses: [], up: true, queuePackets: QUEUE_PACKETS, pid })

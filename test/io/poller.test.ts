@@ -13,11 +13,8 @@ function open(t: ExecutionContext) {
   const memory = new ArrayBuffer(65_536)
   const failures: unknown[] = []
   let turns = 0
-  const poller = new Poller(
-    memory,
-    () => turns++,
-    error => failures.push(error),
-  )
+  const poller = new Poller(memory, error => failures.push(error))
+  poller.attend({ beginTurn() {}, endTurn: () => turns++ })
   t.teardown(() => poller.close())
   return { poller, failures, turns: () => turns, words: new Uint32Array(memory) }
 }

@@ -51,11 +51,7 @@ export function open(
   const bytes = new Uint8Array(memory)
   const words = new Uint32Array(memory)
   const failures: unknown[] = []
-  const poller = new Poller(
-    memory,
-    () => {},
-    error => failures.push(error),
-  )
+  const poller = new Poller(memory, error => failures.push(error))
   const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4096 }
   const options = { host: '127.0.0.1', port, ...more }
   const { handshake, pool } = { ...PLAIN, ...upstream }
