@@ -142,16 +142,14 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#resumable.push(waiting)
     if (this.#resumeScheduled) return
     this.#resumeScheduled = true
-    setImmediate(() => this.#guarded(() => this.#resume()))
+    this.#poller.later(() => this.#resume())
   }
 
   #resume(): void {
     this.#resumeScheduled = false
-    this.beginTurn()
     const resumable = this.#resumable
     this.#resumable = []
     for (const waiting of resumable) waiting.resume()
-    this.endTurn()
   }
 
   #guarded(work: () => void): void {

@@ -11,7 +11,7 @@ export interface Watcher {
   onReady(events: number): void
 }
 
-/** What is done before and after each batch of events. */
+/** What is done before and after each batch of events, and each work of `turn`. */
 export interface Turns {
   /** Must not throw. */
   beginTurn(): void
@@ -34,10 +34,11 @@ export class Poller {
   /** Those that are. Read only. */
   used = 0
   readonly #onFailure: (error: unknown) => void
+  #closed = false
 
   /**
    * @param memory what all offsets given to `io` point into
-   * @param onFailure an exception of a watcher or of endTurn; the rest of the batch is still delivered
+   * @param onFailure an exception of a watcher, of work or of endTurn; the rest of the batch is still delivered
    * @param capacity above it sockets are refused as the kernel would at its limit
    */
   constructor(memory: ArrayBuffer, onFailure: (error: unknown) => void, capacity = Number.POSITIVE_INFINITY) {
@@ -62,15 +63,32 @@ export class Poller {
       this.#free.push(...this.#freed)
       this.#freed = []
     }
-    this.#endTurn()
-  }
-
-  #endTurn(): void {
     try {
       this.#turns.endTurn()
     } catch (error) {
       this.#onFailure(error)
     }
+  }
+
+  /** Does the work as if it were an event: for timers, promises and whatever else comes from the event loop itself. */
+  turn(work: () => void): void {
+    if (this.#closed) return
+    this.#turns.beginTurn()
+    this.#try(work)
+    this.#try(() => this.#turns.endTurn())
+  }
+
+  #try(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      this.#onFailure(error)
+    }
+  }
+
+  /** In a turn of its own, behind this one; never when the poller is closed by then. */
+  later(work: () => void): void {
+    setImmediate(() => this.turn(work))
   }
 
   /** Before the first none is done: who gives them is made with the poller in hand. */
@@ -110,6 +128,7 @@ export class Poller {
 
   /** Idempotent. */
   close(): void {
+    this.#closed = true
     this.#watchers.length = 0
     this.io.close()
   }

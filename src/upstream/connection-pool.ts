@@ -4,6 +4,7 @@
  * nor for a time when it closes what waits.
  */
 import type { IpEndpoint } from '../endpoint.ts'
+import type { Poller } from '../io/poller.ts'
 import type { Handshake, HandshakeListener } from './socks5-handshake.ts'
 
 /** Milliseconds between two calls of `tick`. */
@@ -18,6 +19,7 @@ const BATCH = 8
 const MAX_PAUSE_TICKS = 64
 
 export interface PoolHost {
+  readonly poller: Pick<Poller, 'turn'>
   /** Not for a proxy that has not answered yet or is down, and not while many dials wait for their own. */
   mayFill(): boolean
   /** A new connection that waits for its request; undefined when none can be made. */
@@ -74,7 +76,7 @@ export class ConnectionPool implements HandshakeListener {
   /** Behind what this turn has to send. */
   #refillLater(): void {
     if (this.#refill !== undefined) return
-    this.#refill = setImmediate(() => this.#fill())
+    this.#refill = setImmediate(() => this.#host.poller.turn(() => this.#fill()))
   }
 
   #fill(): void {

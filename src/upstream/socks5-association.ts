@@ -3,7 +3,7 @@ import { lookup } from 'node:dns/promises'
 
 import { formatEndpoint, type IpEndpoint, parseAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
-import type { Watcher } from '../io/poller.ts'
+import type { Poller, Watcher } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
 import type { Arena, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
 import {
@@ -25,9 +25,12 @@ const MAX_UDP_PAYLOAD_IPV6 = 65_527
 /** RFC 1928 §6: a client that does not know its address and port beforehand says zeros. */
 const ANY_IPV4: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 
+const NO_RELAY_ADDRESS: DialError = { failure: 'upstream-down', message: "the relay's name cannot be looked up" }
+
 /** What an association needs of the dialer around it. */
 export interface AssociationHost extends OpeningHost {
   readonly arena: Arena
+  readonly poller: Pick<Poller, 'turn'>
   /** The relay of a live association is where the gateway's own datagrams go. */
   addRelay(relay: IpEndpoint): void
   removeRelay(relay: IpEndpoint): void
@@ -68,9 +71,11 @@ export class Socks5Association extends Opening implements Association, Watcher {
       return
     }
     const { port } = fields
-    lookup(Buffer.from(address).toString('utf8'))
-      .then(found => this.#relayAt(parseAddress(found.address)!, port))
-      .catch(() => this.#end({ failure: 'upstream-down', message: "the relay's name cannot be looked up" }))
+    const { poller } = this.#dialer
+    lookup(Buffer.from(address).toString('utf8')).then(
+      found => poller.turn(() => this.#relayAt(parseAddress(found.address)!, port)),
+      () => poller.turn(() => this.#end(NO_RELAY_ADDRESS)),
+    )
   }
 
   #relayAt(named: Uint8Array, port: number): void {

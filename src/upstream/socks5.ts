@@ -88,7 +88,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   #start<O extends Opening>(opening: O): O {
     this.#counters.handshakes++
     this.#openings.add(opening)
-    this.#clock ??= setInterval(() => this.#tick(), TICK_MS).unref()
+    this.#clock ??= setInterval(() => this.poller.turn(() => this.#tick()), TICK_MS).unref()
     if (this.#authentication.isSettled) opening.start()
     else this.#authentication.admit(opening)
     return opening

@@ -47,6 +47,8 @@ export interface BadSocks {
   live(): number
   /** Connections whose client has ended or reset them. */
   left(): number
+  /** Nobody listens any more; the connections stay. */
+  stopListening(): void
   close(): Promise<void>
 }
 
@@ -83,7 +85,8 @@ export async function startBadSocks(
       server.close(() => resolve())
       for (const socket of open) socket.destroy()
     })
-  return { port, received, outgoingPorts, live: () => open.size, left: () => left.size, close }
+  const stopListening = () => void server.close()
+  return { port, received, outgoingPorts, live: () => open.size, left: () => left.size, stopListening, close }
 }
 
 async function play(

@@ -63,6 +63,32 @@ test.serial('poller: an exception of one watcher is told, and the others are ser
   t.true(turns() > 0)
 })
 
+test.serial(
+  'poller: work from elsewhere has a turn, an exception in it is told, and after close it is left',
+  async t => {
+    const { poller, failures } = open(t)
+    const seen: string[] = []
+    poller.attend({ beginTurn: () => seen.push('begin'), endTurn: () => seen.push('end') })
+    poller.turn(() => seen.push('work'))
+    t.deepEqual(seen.splice(0), ['begin', 'work', 'end'])
+    const error = new Error('of work')
+    poller.turn(() => {
+      throw error
+    })
+    t.deepEqual(failures, [error])
+    t.deepEqual(seen.splice(0), ['begin', 'end'])
+    poller.later(() => seen.push('later'))
+    t.deepEqual(seen, [])
+    await until(() => seen.length > 0, 'the later turn')
+    t.deepEqual(seen.splice(0), ['begin', 'later', 'end'])
+    poller.later(() => seen.push('never'))
+    poller.close()
+    poller.turn(() => seen.push('never'))
+    await new Promise(resolve => setImmediate(() => setImmediate(resolve)))
+    t.deepEqual(seen, [])
+  },
+)
+
 test.serial('poller: a socket that is handed over calls the new watcher alone', async t => {
   const { poller } = open(t)
   const port = await tcpServer(t, peer => peer.once('data', () => peer.write('answer')))
