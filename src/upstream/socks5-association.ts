@@ -3,7 +3,7 @@ import { lookup } from 'node:dns/promises'
 
 import { formatEndpoint, type IpEndpoint, parseAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
-import type { Poller, Watcher } from '../io/poller.ts'
+import type { Watcher } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
 import type { Arena, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
 import {
@@ -30,7 +30,6 @@ const NO_RELAY_ADDRESS: DialError = { failure: 'upstream-down', message: "the re
 /** What an association needs of the dialer around it. */
 export interface AssociationHost extends OpeningHost {
   readonly arena: Arena
-  readonly poller: Pick<Poller, 'turn'>
   /** The relay of a live association is where the gateway's own datagrams go. */
   addRelay(relay: IpEndpoint): void
   removeRelay(relay: IpEndpoint): void

@@ -11,6 +11,8 @@ import type { DialError } from './dialer.ts'
 export interface Asker {
   start(): void
   refuse(error: DialError): void
+  /** Calls `work` in a later turn: the dial that ends the wait of others is in the midst of its handshake. */
+  later(work: () => void): void
 }
 
 /** The first pause; each further one is twice as long. */
@@ -46,7 +48,7 @@ export class Authentication {
     this.#now = now
   }
 
-  /** Starts the dial, now or when the verdict is there, or refuses it. */
+  /** Starts the dial, now or in a turn behind the verdict, or refuses it. */
   admit(asker: Asker): void {
     if (this.isSettled) return asker.start()
     const now = this.#now()
@@ -94,7 +96,8 @@ export class Authentication {
       this.#pauseMs = Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, 2 * this.#pauseMs))
       this.#pausedUntil = now + this.#pauseMs
     }
-    for (const asker of this.#takeWaiting()) asker.refuse(this.#refusal(now))
+    const refusal = this.#refusal(now)
+    for (const asker of this.#takeWaiting()) asker.later(() => asker.refuse(refusal))
   }
 
   /** Called now and then while somebody waits. */
@@ -103,7 +106,7 @@ export class Authentication {
   }
 
   #startAll(): void {
-    for (const asker of this.#takeWaiting()) asker.start()
+    for (const asker of this.#takeWaiting()) asker.later(() => asker.start())
   }
 
   #takeWaiting(): Asker[] {

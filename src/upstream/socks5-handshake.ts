@@ -70,8 +70,6 @@ export class Handshake implements Watcher {
   /** What came of a message that is not complete. */
   #partial: Uint8Array | undefined
   #hungUp = false
-  /** The proxy has let us pass, and nobody was told. */
-  #passed = false
 
   /** @param authentication has a password when the manner offers one */
   constructor(
@@ -192,15 +190,8 @@ export class Handshake implements Watcher {
       if (this.#stage === 'reply') this.heard = true
       const drained = got < room && !this.#hungUp
       this.#take(have + got, drained)
-      if (this.#passed && !this.#authentication.isSettled) this.#tellPassed()
       if (drained) return
     }
-  }
-
-  /** Last, because others may begin with it, and write into the scratch. */
-  #tellPassed(): void {
-    this.#passed = false
-    this.#authentication.accepted()
   }
 
   /** Takes the messages in the first `length` bytes of the scratch: one, or when pipelined all that have come. */
@@ -246,7 +237,7 @@ export class Handshake implements Watcher {
     const { method } = choice
     this.method = method
     if (method === Method.none && manner.offersNone) {
-      this.#passed = true
+      this.#authentication.accepted()
       return this.#sendRequest()
     }
     if (method === Method.password && manner.offersPassword) {
@@ -260,7 +251,7 @@ export class Handshake implements Watcher {
 
   #authenticated(): void {
     if (choice.status === 0) {
-      this.#passed = true
+      this.#authentication.accepted()
       return this.#sendRequest()
     }
     this.#authentication.denied()

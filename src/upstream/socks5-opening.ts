@@ -4,6 +4,7 @@
  * handshake: then a strict one follows, or runs beside it, and the first to have its reply is taken.
  */
 import type { Destination, IpEndpoint } from '../endpoint.ts'
+import type { Poller } from '../io/poller.ts'
 import type { DialError } from './dialer.ts'
 import type { ProxyHealth } from './proxy-health.ts'
 import type { Asker } from './socks5-authentication.ts'
@@ -21,6 +22,7 @@ export interface NotConnected {
 
 /** What an opening needs of the dialer around it. */
 export interface OpeningHost {
+  readonly poller: Pick<Poller, 'turn' | 'later'>
   readonly manners: Manners
   readonly health: Pick<ProxyHealth, 'answers' | 'isUp'>
   /** A connection made in advance. */
@@ -84,6 +86,7 @@ export abstract class Opening implements HandshakeListener, Asker {
   protected abstract onNotOpened(error: DialError): void
 
   start(): void {
+    if (this.#over) return
     const pooled = this.#host.takePooled()
     if (pooled === undefined) return this.#startAnew()
     this.#pooled = true
@@ -146,6 +149,10 @@ export abstract class Opening implements HandshakeListener, Asker {
     const mayBeManner = handshake.manner.pipelined && this.#host.manners.learns && end !== 'unreached'
     if (mayBeManner && !this.#secondBegun && this.#startSecond()) return
     this.#fail(error, end, handshake.proxy)
+  }
+
+  later(work: () => void): void {
+    this.#host.poller.later(work)
   }
 
   /** Nobody asks the proxy now. */

@@ -5,50 +5,64 @@ import { addon } from '../../src/io/addon.ts'
 import type { DialError } from '../../src/upstream/dialer.ts'
 import { type Asker, Authentication } from '../../src/upstream/socks5-authentication.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
-import { until } from '../helpers/sockets.ts'
-import { dial, OK, open, outcomeOf, silent } from './rig.ts'
+import { udpEnd, until } from '../helpers/sockets.ts'
+import { DEST, dial, OK, open, outcomeOf, SCRATCH, silent } from './rig.ts'
 
 const USER = { username: 'me', password: 's3cret-w0rd' }
 const PROXY = { host: '192.0.2.1', port: 1080, ...USER }
 
 class Dialing implements Asker {
+  readonly #laterTurns: (() => void)[]
   said: 'waits' | 'started' | DialError = 'waits'
+  constructor(laterTurns: (() => void)[]) {
+    this.#laterTurns = laterTurns
+  }
   start() {
     this.said = 'started'
   }
   refuse(error: DialError) {
     this.said = error
   }
+  later(work: () => void) {
+    this.#laterTurns.push(work)
+  }
 }
 
 function rig(proxy = PROXY) {
   const clock = { now: 0 }
   const authentication = new Authentication(proxy, () => clock.now)
+  const laterTurns: (() => void)[] = []
   const admit = () => {
-    const one = new Dialing()
+    const one = new Dialing(laterTurns)
     authentication.admit(one)
     return one
   }
-  return { clock, authentication, admit }
+  const turn = () => {
+    for (const work of laterTurns.splice(0)) work()
+  }
+  return { clock, authentication, admit, turn }
 }
 
 const messageOf = ({ said }: Dialing) => (typeof said === 'string' ? said : said.message)
 
 test('authentication: until it was accepted one shows the password, and the others wait', t => {
-  const { authentication, admit } = rig()
+  const { authentication, admit, turn } = rig()
   const [first, ...others] = [admit(), admit(), admit()]
   t.is(first!.said, 'started')
-  for (const other of others) t.is(other.said, 'waits')
   authentication.accepted()
+  for (const other of others) t.is(other.said, 'waits', 'for a turn of its own')
+  turn()
   for (const other of others) t.is(other.said, 'started')
   t.is(admit().said, 'started')
 })
 
 test('authentication: a denial is the answer to all that wait, and to those of the pause', t => {
-  const { authentication, clock, admit } = rig()
+  const { authentication, clock, admit, turn } = rig()
   const [first, second] = [admit(), admit()]
   authentication.denied()
   authentication.left(first)
+  t.is(second.said, 'waits', 'for a turn of its own')
+  turn()
   t.is((second.said as DialError).failure, 'authentication')
   t.is(messageOf(second), 'the proxy refused the user name or the password; it is asked again in 1 s')
   clock.now = 999
@@ -85,21 +99,24 @@ test('authentication: pauses grow from 1 s to 30 s, and one that is accepted end
 })
 
 test('authentication: nobody waits longer than a second for one that hears nothing', t => {
-  const { authentication, clock, admit } = rig()
+  const { authentication, clock, admit, turn } = rig()
   admit()
   const second = admit()
   authentication.tick()
+  turn()
   t.is(second.said, 'waits')
   clock.now = 1000
   authentication.tick()
+  turn()
   t.is(second.said, 'started')
 })
 
 test('authentication: one that ends without a verdict leaves it to the others; one that leaves is not started', t => {
-  const { authentication, admit } = rig()
+  const { authentication, admit, turn } = rig()
   const [first, second, third] = [admit(), admit(), admit()]
   authentication.left(second)
   authentication.left(first)
+  turn()
   t.is(second.said, 'waits')
   t.is(third.said, 'started')
 })
@@ -157,6 +174,59 @@ test('authentication: a password that is right again serves the next dial after 
   t.true(dials > 2)
   t.deepEqual(said, ['upstream down', 'upstream up'])
 })
+
+test('authentication: one that is given up between the verdict and its own turn is not started', async t => {
+  const bad = await startBadSocks([{ expect: 29 }, { send: [5, 2, 1, 0, ...OK] }, 'silence'])
+  t.teardown(() => bad.close())
+  const rig = open(t, bad.port, USER, silent, { handshake: 'pipelined' })
+  const other: { dial?: ReturnType<typeof dial> } = {}
+  let connected = false
+  rig.dialer.connect(DEST, {
+    onConnected({ socket }) {
+      connected = true
+      socket.close()
+      other.dial!.dial.cancel()
+    },
+    onFailed: ({ message }) => t.fail(message),
+  })
+  other.dial = dial(t, rig)
+  await until(() => connected, 'the first')
+  await until(() => bad.left() === 1, 'its end')
+  t.is(bad.received.length, 1)
+  t.is(other.dial.outcome.calls, 0)
+})
+
+for (const [what, verdict] of [
+  ['accepted', 0],
+  ['denied', 1],
+] as const)
+  test(`authentication: ${what}: what others do then is no part of the handshake that has brought the verdict`, async t => {
+    const relay = await udpEnd(t)
+    const reply = [5, 0, 0, 1, 127, 0, 0, 1, relay.port >> 8, relay.port & 255]
+    const bad = await startBadSocks([{ expect: 29 }, { send: [5, 2, 1, verdict, ...reply] }, 'silence'])
+    t.teardown(() => bad.close())
+    const rig = open(t, bad.port, USER, silent, { handshake: 'pipelined' })
+    const heard: string[] = []
+    const association = rig.dialer.associate({
+      onAssociated: () => heard.push('associated'),
+      onAssociationFailed: ({ failure }) => heard.push(failure),
+      onDatagrams() {},
+    })
+    t.teardown(() => association.close())
+    const other = rig.dialer.connect(DEST, {
+      onConnected: () => t.fail('it has no reply of its own'),
+      onFailed: ({ failure }) => {
+        heard.push(`the other: ${failure}`)
+        rig.bytes.fill(0xee, SCRATCH, SCRATCH + 4096)
+      },
+    })
+    t.teardown(() => other.cancel())
+    await until(() => heard.length === 1 + verdict, 'what is told')
+    t.deepEqual(heard, verdict === 0 ? ['associated'] : ['authentication', 'the other: authentication'])
+    if (verdict !== 0) return
+    t.true(rig.dialer.isUpstream({ address: Uint8Array.of(127, 0, 0, 1), port: relay.port }), 'where the relay is')
+    await until(() => bad.received.length === 2, 'the other')
+  })
 
 test.after.always('authentication: no descriptor is left', t => {
   t.is(addon.openDescriptors(), 0)
