@@ -21,6 +21,8 @@ const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 30_000
 /** Others do not wait longer for the first: it may have met a proxy that says nothing. */
 const PATIENCE_MS = 1_000
+/** One that was accepted, and met so many ends in a row instead of a verdict, is wrong by now. */
+const ENDS_IN_A_ROW = 16
 
 export class Authentication {
   readonly username: Uint8Array
@@ -32,6 +34,7 @@ export class Authentication {
   /** The proxy has refused it, and has not accepted it since. */
   isDenied = false
   readonly #now: () => number
+  #endsInARow = 0
   #pauseMs = 0
   #pausedUntil = Number.NEGATIVE_INFINITY
   /** The one that shows the password while nobody knows, or again after a pause; and since when. */
@@ -67,7 +70,7 @@ export class Authentication {
   #refusal(now: number): DialError {
     const seconds = Math.max(0, Math.ceil((this.#pausedUntil - now) / 1000))
     const again = seconds === 0 ? 'it is being asked again' : `it is asked again in ${seconds} s`
-    return { failure: 'authentication', message: `the proxy refused the user name or the password; ${again}` }
+    return { failure: 'authentication', message: `the proxy has not accepted user name and password; ${again}` }
   }
 
   /** The dial has ended, in whatever way. Harmless for one that was never admitted. */
@@ -80,6 +83,7 @@ export class Authentication {
 
   /** The proxy has let a handshake pass, with the password or without. */
   accepted(): void {
+    this.#endsInARow = 0
     if (this.isSettled) return
     this.isSettled = true
     this.isDenied = false
@@ -98,6 +102,15 @@ export class Authentication {
     }
     const refusal = this.#refusal(now)
     for (const asker of this.#takeWaiting()) asker.later(() => asker.refuse(refusal))
+  }
+
+  /**
+   * The proxy has ended the connection instead of a verdict: some do so for a wrong password, others when they are at
+   * their end, as those that had accepted it before are more likely to be.
+   */
+  ended(): void {
+    this.#endsInARow++
+    if (!this.isSettled || this.#endsInARow >= ENDS_IN_A_ROW) this.denied()
   }
 
   /** Called now and then while somebody waits. */

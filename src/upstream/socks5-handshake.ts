@@ -277,6 +277,7 @@ export class Handshake implements Watcher {
     if (awaited === undefined) this.#fail('upstream-down', 'the proxy closed a connection that waited', 'closed')
     else if (awaited === 'connect') this.#fail('upstream-down', unreachable(errno || 'closed'), 'unreached')
     else {
+      if (awaited === 'auth') this.#authentication.ended()
       const message = broken(awaited, this.#partial !== undefined, errno)
       this.#fail('upstream-down', message, awaited === 'method' ? 'closed' : 'unanswered')
     }

@@ -64,7 +64,7 @@ test('authentication: a denial is the answer to all that wait, and to those of t
   t.is(second.said, 'waits', 'for a turn of its own')
   turn()
   t.is((second.said as DialError).failure, 'authentication')
-  t.is(messageOf(second), 'the proxy refused the user name or the password; it is asked again in 1 s')
+  t.is(messageOf(second), 'the proxy has not accepted user name and password; it is asked again in 1 s')
   clock.now = 999
   t.is(messageOf(admit()), messageOf(second))
   clock.now = 1000
@@ -121,6 +121,25 @@ test('authentication: one that ends without a verdict leaves it to the others; o
   t.is(third.said, 'started')
 })
 
+test('authentication: an end instead of the verdict is a denial, until it was accepted; then sixteen in a row are', t => {
+  const { authentication, clock, admit, turn } = rig()
+  const [first, second] = [admit(), admit()]
+  authentication.ended()
+  authentication.left(first)
+  turn()
+  t.is((second.said as DialError).failure, 'authentication')
+  clock.now = 1000
+  t.is(admit().said, 'started')
+  authentication.accepted()
+  for (let ends = 1; ends <= 40; ends++) {
+    authentication.ended()
+    t.is(admit().said, 'started', `${ends}`)
+    if (ends % 15 === 0) authentication.accepted()
+  }
+  for (let ends = 11; ends <= 16; ends++) authentication.ended()
+  t.regex(messageOf(admit()), /has not accepted .* in 1 s/)
+})
+
 test('authentication: without a password nobody waits', t => {
   const { admit } = rig({ host: '192.0.2.1', port: 1080 } as typeof PROXY)
   t.is(admit().said, 'started')
@@ -137,6 +156,9 @@ const ACCEPTED: readonly Step[] = [
   { send: OK },
 ]
 
+const ENDED: readonly Step[] = ['greeting', { send: [5, 2] }, 'auth', 'end']
+const RESET: readonly Step[] = ['greeting', { send: [5, 2] }, 'auth', 'reset']
+const ENDED_AT_ONCE: readonly Step[] = [{ expect: 29 }, { send: [5, 2] }, 'end']
 const DENIED_AT_ONCE: readonly Step[] = [{ expect: 29 }, { send: [5, 2, 1, 1] }, 'end']
 
 /** A proxy that denies until it is told otherwise. */
@@ -157,6 +179,36 @@ for (const handshake of ['strict', 'auto', 'pipelined'] as const)
     t.is((await outcomeOf(t, rig)).error!.failure, 'authentication')
     t.is(bad.received.length, 1)
   })
+
+for (const [how, handshake, script, message] of [
+  ['closes', 'strict', ENDED, /^the proxy closed the connection before its answer to user name and password$/],
+  ['closes', 'auto', ENDED, /^the proxy closed the connection before its answer/],
+  ['closes', 'pipelined', ENDED_AT_ONCE, /^the proxy closed the connection before its answer/],
+  ['resets', 'auto', RESET, /^the proxy broke off the connection \(ECONNRESET\) before its answer/],
+] as const)
+  test(`authentication: a proxy that ${how} for a wrong password is shown it once, too (${handshake})`, async t => {
+    const { bad } = await proxy(t, script)
+    const rig = open(t, bad.port, USER, silent, { handshake, pool: 4 })
+    const outcomes = Array.from({ length: 50 }, () => dial(t, rig).outcome)
+    await until(() => outcomes.every(({ calls }) => calls === 1), 'an answer to all')
+    const [first, ...others] = outcomes
+    t.is(first!.error!.failure, 'upstream-down')
+    t.regex(first!.error!.message, message)
+    for (const { error } of others) t.is(error!.failure, 'authentication')
+    t.is((await outcomeOf(t, rig)).error!.failure, 'authentication')
+    t.is(bad.received.length, 1)
+  })
+
+test('authentication: a password that was right, and for which the proxy closes now, is shown sixteen times, then after pauses', async t => {
+  const { bad, state } = await proxy(t, ENDED)
+  state.denies = false
+  const rig = open(t, bad.port, USER)
+  t.truthy((await outcomeOf(t, rig)).connected)
+  state.denies = true
+  for (let count = 0; count < 100; count++) t.truthy((await outcomeOf(t, rig)).error)
+  t.true(bad.received.length >= 17)
+  t.true(bad.received.length <= 20, `${bad.received.length}`)
+})
 
 test('authentication: a password that is right again serves the next dial after the pause', async t => {
   const { bad, state } = await proxy(t)
