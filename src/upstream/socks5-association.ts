@@ -43,6 +43,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
   #proxy: IpEndpoint | undefined
   #control: Socket | undefined
   #closed = false
+  #lookingUp = false
   #relay: IpEndpoint | undefined
   readonly #fields: UdpFields = { ...addressFields(), fragment: 0 }
   socket: Socket | undefined
@@ -71,6 +72,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
     }
     const { port } = fields
     const { poller } = this.#dialer
+    this.#lookingUp = true
     lookup(Buffer.from(address).toString('utf8')).then(
       found => poller.turn(() => this.#relayAt(parseAddress(found.address)!, port)),
       () => poller.turn(() => this.#end(NO_RELAY_ADDRESS)),
@@ -151,7 +153,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
   override expire(): DialError {
     const error = super.expire()
     this.close()
-    return error
+    return this.#lookingUp ? { ...error, message: "the relay's name is still being looked up" } : error
   }
 
   /** The control connection is reset: in order, its port would be kept in TIME_WAIT, and DNS uses up a thousand in a few seconds. */

@@ -135,6 +135,25 @@ test('socks5: bytes on the control connection mean nothing', async t => {
   t.is(heard.associated, 1)
 })
 
+test('socks5: an association that is given up while the name of its relay is looked up says so', async t => {
+  const bad = await startBadSocks([...GREETED, { send: [5, 0, 0, 3, 9, ...Buffer.from('127.0.0.1'), 1, 2] }, 'silence'])
+  t.teardown(() => bad.close())
+  const rig = open(t, bad.port)
+  const { association, heard } = associate(t, rig)
+  let error: DialError | undefined
+  const endTurn = () => {
+    // the turn of the reply, in which no look-up ends
+    if (rig.proxy.health.isUp) error ??= association.expire()
+  }
+  rig.poller.attend({ beginTurn() {}, endTurn })
+  await until(() => error !== undefined, 'the end')
+  t.is(error!.failure, 'timeout')
+  t.is(error!.message, "the relay's name is still being looked up")
+  await new Promise(resolve => setTimeout(resolve, 50))
+  t.deepEqual(heard, { associated: 0, failed: [], datagrams: 0 })
+  t.is(association.socket, undefined)
+})
+
 for (const [what, place] of [
   ['port 0', 'port 0'],
   ['a group', 'multicast'],
