@@ -17,6 +17,8 @@ export interface PlaneLog {
 
 /** The same complaint is logged at most so often. */
 const COMPLAINT_MS = 60_000
+const OWN_TRAFFIC =
+  "the route to the proxy leads into the tun: exclude this address from the tun's routes, or use bind.interface or bind.mark"
 
 export class PlaneReport {
   /** What the plane counts itself. */
@@ -45,6 +47,7 @@ export class PlaneReport {
     this.#log = log
   }
 
+  /** `message`: one of a few texts; what differs is in the fields. */
   complain(message: string, fields?: Record<string, unknown>): void {
     const { now } = this.#plane
     if (now - (this.#complaints.get(message) ?? Number.NEGATIVE_INFINITY) < COMPLAINT_MS) return
@@ -56,10 +59,7 @@ export class PlaneReport {
   leadsToUpstream(destination: IpEndpoint): boolean {
     if (!this.#plane.dialer.isUpstream(destination)) return false
     this.counted.to_upstream_itself++
-    const upstream = formatEndpoint(destination)
-    this.complain(
-      `the route to the proxy ${upstream} leads into ${this.#tun.name}: exclude the proxy's address from the tun's routes, or use bind.interface or bind.mark`,
-    )
+    this.complain(OWN_TRAFFIC, { destination: formatEndpoint(destination), tun: this.#tun.name })
     return true
   }
 

@@ -5,6 +5,7 @@ import { ConfigError, GatewayError, SystemError } from '../errors.ts'
 import type { TunInfo } from '../io/addon.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Module } from '../stack/webassembly.ts'
+import type { ProxyCells } from '../upstream/socks5-proxy.ts'
 
 /** What a worker is started with. */
 export interface WorkerStart {
@@ -15,8 +16,8 @@ export interface WorkerStart {
   /** See PlaneSetup. */
   readonly sockets: number
   readonly debugEnabled: boolean
-  /** One for all workers: the proxy up or down is one truth, and told once. */
-  readonly health: Int32Array
+  /** One for all workers: what is known of the proxy is one truth, and told once. */
+  readonly known: ProxyCells
   /** The number of the last request that was answered: a shared Int32Array of one, which the asker waits on. */
   readonly answered: Int32Array
   /** Where answers go: read by the asker while it waits, so that no event loop is needed. */

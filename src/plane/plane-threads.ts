@@ -9,7 +9,7 @@ import { addon, type TunInfo } from '../io/addon.ts'
 import { socketsPerPlane } from '../io/descriptors.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import { stackModule } from '../stack/stack.ts'
-import { healthCells } from '../upstream/proxy-health.ts'
+import { proxyCells } from '../upstream/socks5-proxy.ts'
 import type { GatewayLog, Planes } from './plane.ts'
 import {
   type Answer,
@@ -54,7 +54,7 @@ export class PlaneThreads implements Planes {
     const part = partOf(options, queues.length)
     const sockets = socketsPerPlane(queues.length)
     const traps = new TrapLimit()
-    const health = healthCells()
+    const known = proxyCells(queues.length * part.udp.maxAssociations)
     let failed = false
     const onFailure = (error: GatewayError) => {
       if (!failed) onFatal(error)
@@ -66,7 +66,7 @@ export class PlaneThreads implements Planes {
     }
     try {
       for (const [worker, queue] of queues.entries()) {
-        const start = { options: part, queue, sockets, debugEnabled: log.debugEnabled, health }
+        const start = { options: part, queue, sockets, debugEnabled: log.debugEnabled, known }
         const told = { onFailure, onTrap, onLine: (line: LogLine) => shared.say(worker, line) }
         this.#threads.push(new PlaneThread(entry, start, told))
       }
@@ -144,7 +144,7 @@ class PlaneThread {
 
   constructor(
     entry: URL,
-    start: Pick<WorkerStart, 'options' | 'queue' | 'sockets' | 'debugEnabled' | 'health'>,
+    start: Pick<WorkerStart, 'options' | 'queue' | 'sockets' | 'debugEnabled' | 'known'>,
     { onFailure, onTrap, onLine }: ThreadListener,
   ) {
     const { port1, port2 } = new MessageChannel()

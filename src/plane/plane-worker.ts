@@ -11,7 +11,7 @@ import {
   type WorkerStart,
 } from './plane-messages.ts'
 
-const { options, queue, module, sockets, debugEnabled, health, answered, answers } = workerData as WorkerStart
+const { options, queue, module, sockets, debugEnabled, known, answered, answers } = workerData as WorkerStart
 const port = parentPort!
 const tell = (report: Report) => port.postMessage(report)
 
@@ -26,7 +26,7 @@ const plane = new Plane({
   queue,
   module,
   sockets,
-  health,
+  known,
   log: lines('plane'),
   upstreamLog: lines('upstream'),
   onTrap: error => tell({ trapped: plainError(error) }),

@@ -13,7 +13,7 @@ import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
 import { Socks5Dialer } from '../upstream/socks5.ts'
-import { Socks5Proxy } from '../upstream/socks5-proxy.ts'
+import { type ProxyCells, Socks5Proxy } from '../upstream/socks5-proxy.ts'
 import { TrapLimit } from './trap-limit.ts'
 
 /** What a gateway says while it works; src/log.ts makes one from winston. */
@@ -46,8 +46,8 @@ export interface PlaneSetup {
   readonly onFatal: (error: GatewayError) => void
   /** Compiled by another thread. */
   readonly module?: Module
-  /** Of the proxy's health, shared with the planes of other threads (healthCells). */
-  readonly health?: Int32Array
+  /** What is known of the proxy, shared with the planes of other threads. */
+  readonly known?: ProxyCells
 }
 
 /** Endpoints of one batch of packets, which wait for older ones to give way. */
@@ -71,8 +71,8 @@ export class Plane implements Planes {
 
   constructor(setup: PlaneSetup) {
     this.#setup = setup
-    const { options, upstreamLog, health } = setup
-    this.#proxy = new Socks5Proxy(options.proxy, options.upstream.handshake, upstreamLog, health)
+    const { options, upstreamLog, known } = setup
+    this.#proxy = new Socks5Proxy(options.proxy, options.upstream.handshake, upstreamLog, known)
   }
 
   async start(): Promise<void> {

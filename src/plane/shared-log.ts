@@ -7,6 +7,7 @@ const COMPLAINT_MS = 60_000
 
 export class SharedLog {
   readonly #log: GatewayLog
+  /** By their messages, which are a few texts: what differs is in the fields. */
   readonly #complaints = new Map<string, { readonly worker: number; readonly at: number }>()
 
   constructor(log: GatewayLog) {

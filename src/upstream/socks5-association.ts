@@ -6,6 +6,7 @@ import { SystemError } from '../errors.ts'
 import type { Watcher } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
 import type { Arena, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
+import type { Relays } from './relays.ts'
 import {
   AddressType,
   addressFields,
@@ -31,8 +32,7 @@ const NO_RELAY_ADDRESS: DialError = { failure: 'upstream-down', message: "the re
 export interface AssociationHost extends OpeningHost {
   readonly arena: Arena
   /** The relay of a live association is where the gateway's own datagrams go. */
-  addRelay(relay: IpEndpoint): void
-  removeRelay(relay: IpEndpoint): void
+  readonly relays: Pick<Relays, 'add' | 'remove'>
   connectUdp(relay: IpEndpoint, watcher: Watcher): Socket
 }
 
@@ -92,7 +92,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
     }
     this.maxBytes = relay.address.length === 4 ? MAX_UDP_PAYLOAD_IPV4 : MAX_UDP_PAYLOAD_IPV6
     this.#relay = relay
-    this.#dialer.addRelay(relay)
+    this.#dialer.relays.add(relay)
     try {
       this.socket = this.#dialer.connectUdp(relay, this)
     } catch (error) {
@@ -163,7 +163,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
     this.cancel()
     this.#control?.close(true)
     this.socket?.close()
-    if (this.#relay !== undefined) this.#dialer.removeRelay(this.#relay)
+    if (this.#relay !== undefined) this.#dialer.relays.remove(this.#relay)
   }
 }
 

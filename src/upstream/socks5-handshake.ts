@@ -237,7 +237,7 @@ export class Handshake implements Watcher {
     const { method } = choice
     this.method = method
     if (method === Method.none && manner.offersNone) {
-      this.#authentication.accepted()
+      if (this.#authentication.isSet) this.#authentication.accepted()
       return this.#sendRequest()
     }
     if (method === Method.password && manner.offersPassword) {
@@ -251,7 +251,7 @@ export class Handshake implements Watcher {
 
   #authenticated(): void {
     if (choice.status === 0) {
-      this.#authentication.accepted()
+      if (this.#authentication.isSet) this.#authentication.accepted()
       return this.#sendRequest()
     }
     this.#authentication.denied()

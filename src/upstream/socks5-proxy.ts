@@ -1,26 +1,40 @@
 /** The proxy, and all that is known of it: this outlives a dialer, whose stack may stop. */
 import type { GatewayOptions, ProxyOptions } from '../options.ts'
 import { ProxyAddress, proxyText } from './proxy-address.ts'
-import { type HealthLog, ProxyHealth } from './proxy-health.ts'
+import { type HealthLog, healthCells, ProxyHealth } from './proxy-health.ts'
+import { Relays, relayCells } from './relays.ts'
 import { Authentication } from './socks5-authentication.ts'
 import { Manners } from './socks5-manners.ts'
+
+/** What several threads with one proxy know together. */
+export interface ProxyCells {
+  readonly health: Int32Array
+  readonly relays: Int32Array
+}
+
+/** `associations`: of all threads together, at most. */
+export function proxyCells(associations: number): ProxyCells {
+  return { health: healthCells(), relays: relayCells(associations) }
+}
 
 export class Socks5Proxy {
   readonly address: ProxyAddress
   readonly health: ProxyHealth
+  readonly relays: Relays
   readonly manners: Manners
   readonly authentication: Authentication
 
-  /** @param cells of healthCells(), for several threads with one proxy */
+  /** @param cells of proxyCells(), for several threads with one proxy */
   constructor(
     proxy: ProxyOptions,
     handshake: GatewayOptions['upstream']['handshake'],
     log: HealthLog,
-    cells?: Int32Array,
+    cells?: ProxyCells,
   ) {
     const { host, port } = proxy
-    this.health = new ProxyHealth(proxyText(host, port), log, cells)
+    this.health = new ProxyHealth(proxyText(host, port), log, cells?.health)
     this.address = new ProxyAddress(host, port, reason => this.health.failed('unreached', reason))
+    this.relays = new Relays(cells?.relays)
     this.authentication = new Authentication(proxy)
     this.manners = new Manners(handshake, this.authentication.isSet)
   }

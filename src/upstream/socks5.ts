@@ -1,7 +1,7 @@
 /**
  * The SOCKS5 upstream: CONNECT for streams, UDP ASSOCIATE for datagrams (RFC 1928, RFC 1929).
  */
-import { type IpEndpoint, sameAddress } from '../endpoint.ts'
+import type { IpEndpoint } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../io/socket.ts'
@@ -10,6 +10,7 @@ import type { Arena, Association, AssociationListener, Dial, DialError, Dialer, 
 import { PathProbe } from './path-probe.ts'
 import type { ProxyAddress } from './proxy-address.ts'
 import type { HealthLog, ProxyHealth } from './proxy-health.ts'
+import type { Relays } from './relays.ts'
 import { Socks5Association } from './socks5-association.ts'
 import type { Authentication } from './socks5-authentication.ts'
 import { Command, type ReplyFields } from './socks5-codec.ts'
@@ -51,8 +52,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     watcher => this.#connectProbe(watcher),
     () => this.#onPath(),
   )
-  /** Of live associations, by port. */
-  readonly #relays = new Map<number, IpEndpoint[]>()
+  readonly relays: Relays
   readonly #counters = { handshakes: 0, handshake_failures: 0, handshake_fallbacks: 0 }
   #localFailureAt = Number.NEGATIVE_INFINITY
   #clock: NodeJS.Timeout | undefined
@@ -74,6 +74,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.manners = proxy.manners
     this.#address = proxy.address
     this.#authentication = proxy.authentication
+    this.relays = proxy.relays
     this.#pool = new ConnectionPool(this, pool)
   }
 
@@ -122,21 +123,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   }
 
   isUpstream(endpoint: IpEndpoint): boolean {
-    if (this.#address.has(endpoint)) return true
-    const relays = this.#relays.get(endpoint.port)
-    return relays?.some(({ address }) => sameAddress(address, endpoint.address)) === true
-  }
-
-  addRelay(relay: IpEndpoint): void {
-    const others = this.#relays.get(relay.port)
-    if (others === undefined) this.#relays.set(relay.port, [relay])
-    else others.push(relay)
-  }
-
-  removeRelay(relay: IpEndpoint): void {
-    const others = this.#relays.get(relay.port)?.filter(other => other !== relay) ?? []
-    if (others.length === 0) this.#relays.delete(relay.port)
-    else this.#relays.set(relay.port, others)
+    return this.#address.has(endpoint) || this.relays.has(endpoint)
   }
 
   // ---- connections ----

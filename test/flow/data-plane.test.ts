@@ -80,6 +80,18 @@ test('data-plane: the proxy as destination is refused without a dial, and compla
   t.is(rig.plane.counters().to_upstream_itself, 5)
 })
 
+test("data-plane: datagrams to many relays are the gateway's own: one complaint, which names the first", async t => {
+  const rig = await open(t)
+  rig.dialer.isUpstream = ({ port }) => port >= 20_000
+  for (let count = 0; count < 50; count++) rig.send(udp(PAIR, 3000 + count, 20_000 + count, Buffer.from('x')))
+  t.is(rig.dialer.associations.length, 0)
+  t.is(rig.plane.counters().to_upstream_itself, 50)
+  const said = rig.lines.filter(({ level }) => level === 'warn')
+  t.is(said.length, 1)
+  t.regex(said[0]!.message, /^the route to the proxy leads into the tun: /)
+  t.deepEqual(said[0]!.fields, { destination: '203.0.113.7:20000', tun: 'memory' })
+})
+
 test('data-plane: at the cap of dials a SYN gets silence, and its next one a dial', async t => {
   const rig = await open(t, { limits: { flows: 100, dials: 1, dialsPerSource: 1 } })
   rig.send(segment(Flag.syn, { fromPort: 1 }))

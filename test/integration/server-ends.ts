@@ -4,7 +4,7 @@ import { startHttpServer } from '../../src/demo/http-server.ts'
 import type { Listening } from '../../src/demo/listening.ts'
 import { type SocksServer, startSocksServer } from '../../src/demo/socks-server.ts'
 import { startUdpEcho } from '../../src/demo/udp-echo.ts'
-import { formatEndpoint } from '../../src/endpoint.ts'
+import { formatEndpoint, parseAddress } from '../../src/endpoint.ts'
 import type { Reply } from '../../src/upstream/socks5-codec.ts'
 import { type BadSocks, startBadSocks } from '../helpers/bad-socks.ts'
 import { type Fault, scriptOf } from '../helpers/socks-faults.ts'
@@ -25,6 +25,8 @@ export interface SocksOptions {
   readonly username?: string
   readonly password?: string
   readonly udp?: boolean
+  /** Told to clients as the address of their relay. */
+  readonly relayHost?: string
   /** Until a destination that does not answer is called unreachable. */
   readonly connectTimeoutMs?: number
   /** Replies by destination (`203.0.113.9:1`); 'silence' is a destination that never answers. */
@@ -32,10 +34,11 @@ export interface SocksOptions {
 }
 
 /** When it listens (Date.now()). */
-export async function startSocks({ replies = {}, ...options }: SocksOptions): Promise<number> {
+export async function startSocks({ replies = {}, relayHost, ...options }: SocksOptions): Promise<number> {
   socks = await startSocksServer({
     port: 1080,
     ...options,
+    ...(relayHost === undefined ? {} : { relayAddress: { address: parseAddress(relayHost)!, port: 0 } }),
     reply: destination => replies[formatEndpoint(destination)] as Reply | undefined,
   })
   closers.set('socks', () => socks!.close())

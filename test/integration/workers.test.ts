@@ -145,6 +145,27 @@ test.serial('workers: the proxy down and up is said once', async t => {
   )
 })
 
+test.serial('workers: datagrams to relays that a wrong route leads back are known by both, and told once', async t => {
+  await world.far.call('stop', 'socks')
+  await world.far.call('startSocks', { host: PROXY4, relayHost: '10.8.0.3' })
+  t.teardown(async () => {
+    await world.client.run('ip', ['route', 'del', '10.8.0.3/32', 'dev', 'tg0'])
+    await world.far.call('stop', 'socks')
+    await world.far.call('startSocks', { host: PROXY4 })
+  })
+  await world.client.ip(['route add 10.8.0.3/32 dev tg0'])
+  for (let at = 0; at < 20; at++) {
+    const { id } = await client(t)
+    await world.near.call('sendUdp', id, 10, 7, DEST4)
+  }
+  await untilCounters({ to_upstream_itself: 20, udp_associations: 20 })
+  await untilAtRest(gateway)
+  await untilCounters({ to_upstream_itself: 20, udp_associations: 20 })
+  const told = gateway.logged('route to the proxy')
+  t.is(told.length, 1)
+  t.regex(String(told[0]!.destination), /^10\.8\.0\.3:\d+$/)
+})
+
 for (const signal of ['SIGTERM', 'SIGKILL'] as const)
   test.serial(`workers: ${signal} leaves nothing, and the next gateway starts`, async t => {
     const ids = await world.near.call('dialMany', DEST4, 7001, MANY)
