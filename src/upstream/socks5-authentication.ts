@@ -2,7 +2,7 @@
  * User and password, and whether they may be shown to the proxy now (RFC 1929). A wrong password that is shown for each
  * connection of each client locks the account, or has the gateway banned. So until it was accepted once, one dial shows
  * it and others wait for the verdict; and after a denial it is shown again only after a pause, in which dials are told
- * the truth at once.
+ * the truth at once. One truth for all threads.
  */
 import type { ProxyOptions } from '../options.ts'
 import type { DialError } from './dialer.ts'
@@ -24,51 +24,83 @@ const PATIENCE_MS = 1_000
 /** One that was accepted, and met so many ends in a row instead of a verdict, is wrong by now. */
 const ENDS_IN_A_ROW = 16
 
+/** What the cells hold: the last verdict, 0 for none yet; */
+const VERDICT = 0
+const ACCEPTED = 1
+const DENIED = 2
+/** since when one shows the password while nobody knows, or again after a pause, 0 for nobody; */
+const SHOWN_AT = 1
+/** and the pause. Times are milliseconds modulo 2^32. */
+const DENIED_AT = 2
+const PAUSE_MS = 3
+
+/** Shared by all who show the same password to the same proxy. */
+export function authenticationCells(): Int32Array {
+  return new Int32Array(new SharedArrayBuffer(16))
+}
+
 export class Authentication {
   readonly username: Uint8Array
   readonly password: Uint8Array
-  /** There are some. */
+  /** There are some. If not, nobody needs to ask here. */
   readonly isSet: boolean
-  /** Dials need not ask here: there is no password, or it was accepted when it was last shown. */
-  isSettled: boolean
-  /** The proxy has refused it, and has not accepted it since. */
-  isDenied = false
+  readonly #cells: Int32Array
   readonly #now: () => number
   #endsInARow = 0
-  #pauseMs = 0
-  #pausedUntil = Number.NEGATIVE_INFINITY
-  /** The one that shows the password while nobody knows, or again after a pause; and since when. */
+  /** The one of this thread that shows the password, and what it has written as SHOWN_AT. */
   #first: Asker | undefined
-  #firstAt = 0
+  #shownAt = 0
   readonly #waiting = new Set<Asker>()
 
-  /** @param now milliseconds, monotonic */
-  constructor({ username, password }: ProxyOptions, now = () => performance.now()) {
+  /** @param now milliseconds, monotonic, the same in all threads */
+  constructor({ username, password }: ProxyOptions, cells = authenticationCells(), now = monotonicMs) {
     this.isSet = username !== undefined
-    this.isSettled = !this.isSet
     this.username = Buffer.from(username ?? '')
     this.password = Buffer.from(password ?? '')
+    this.#cells = cells
     this.#now = now
+  }
+
+  /** There is no password, or it was accepted when it was last shown. */
+  get isSettled(): boolean {
+    return !this.isSet || this.#cells[VERDICT] === ACCEPTED
+  }
+
+  /** The proxy has refused it, and has not accepted it since. */
+  get isDenied(): boolean {
+    return this.#cells[VERDICT] === DENIED
   }
 
   /** Starts the dial, now or in a turn behind the verdict, or refuses it. */
   admit(asker: Asker): void {
     if (this.isSettled) return asker.start()
     const now = this.#now()
-    if (this.isDenied && (now < this.#pausedUntil || this.#first !== undefined)) {
-      asker.refuse(this.#refusal(now))
-    } else if (this.#first !== undefined && now - this.#firstAt < PATIENCE_MS) this.#waiting.add(asker)
-    else this.#startFirst(asker, now)
+    const shownAt = Atomics.load(this.#cells, SHOWN_AT)
+    if (this.isDenied && (shownAt !== 0 || this.#pauseLeft(now) > 0)) asker.refuse(this.#refusal(now))
+    else if (shownAt !== 0 && ((now - shownAt) | 0) < PATIENCE_MS) this.#waiting.add(asker)
+    else if (this.#mayShow(shownAt, now)) {
+      this.#first = asker
+      asker.start()
+    } else this.admit(asker) // another thread was quicker
   }
 
-  #startFirst(asker: Asker, now: number): void {
-    this.#first = asker
-    this.#firstAt = now
-    asker.start()
+  #mayShow(shownAt: number, now: number): boolean {
+    const claim = now | 0 || 1
+    if (Atomics.compareExchange(this.#cells, SHOWN_AT, shownAt, claim) !== shownAt) return false
+    this.#shownAt = claim
+    return true
+  }
+
+  /** Milliseconds. */
+  #pauseLeft(now: number): number {
+    const pause = Atomics.load(this.#cells, PAUSE_MS)
+    const ms = (now - Atomics.load(this.#cells, DENIED_AT)) | 0
+    // long ago looks like the future, after weeks; another thread's clock may have been read a moment later
+    return ms > -PATIENCE_MS && ms < pause ? pause - Math.max(0, ms) : 0
   }
 
   #refusal(now: number): DialError {
-    const seconds = Math.max(0, Math.ceil((this.#pausedUntil - now) / 1000))
+    const seconds = Math.ceil(this.#pauseLeft(now) / 1000)
     const again = seconds === 0 ? 'it is being asked again' : `it is asked again in ${seconds} s`
     return { failure: 'authentication', message: `the proxy has not accepted user name and password; ${again}` }
   }
@@ -78,30 +110,33 @@ export class Authentication {
     this.#waiting.delete(asker)
     if (this.#first !== asker) return
     this.#first = undefined
-    this.#startAll()
+    Atomics.compareExchange(this.#cells, SHOWN_AT, this.#shownAt, 0)
+    this.#letGo()
   }
 
   /** The proxy has let a handshake pass, with the password or without. */
   accepted(): void {
     this.#endsInARow = 0
     if (this.isSettled) return
-    this.isSettled = true
-    this.isDenied = false
-    this.#pauseMs = 0
+    const cells = this.#cells
+    Atomics.store(cells, PAUSE_MS, 0)
+    Atomics.store(cells, SHOWN_AT, 0)
+    Atomics.store(cells, VERDICT, ACCEPTED)
     this.#first = undefined
-    this.#startAll()
+    this.#letGo()
   }
 
   denied(): void {
     const now = this.#now()
-    this.isSettled = false
-    this.isDenied = true
-    if (now >= this.#pausedUntil) {
-      this.#pauseMs = Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, 2 * this.#pauseMs))
-      this.#pausedUntil = now + this.#pauseMs
+    const cells = this.#cells
+    Atomics.store(cells, VERDICT, DENIED)
+    const deniedAt = Atomics.load(cells, DENIED_AT)
+    // of several that are denied at once, in whatever thread, one begins the pause
+    if (this.#pauseLeft(now) === 0 && Atomics.compareExchange(cells, DENIED_AT, deniedAt, now | 0) === deniedAt) {
+      const last = Atomics.load(cells, PAUSE_MS)
+      Atomics.store(cells, PAUSE_MS, Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, 2 * last)))
     }
-    const refusal = this.#refusal(now)
-    for (const asker of this.#takeWaiting()) asker.later(() => asker.refuse(refusal))
+    this.#letGo()
   }
 
   /**
@@ -113,18 +148,28 @@ export class Authentication {
     if (!this.isSettled || this.#endsInARow >= ENDS_IN_A_ROW) this.denied()
   }
 
-  /** Called now and then while somebody waits. */
+  /** Called now and then while somebody waits: the verdict may have come to another thread. */
   tick(): void {
-    if (this.#waiting.size > 0 && this.#now() - this.#firstAt >= PATIENCE_MS) this.#startAll()
+    if (this.#waiting.size === 0) return
+    const shownAt = Atomics.load(this.#cells, SHOWN_AT)
+    const isKnown = this.isSettled || this.isDenied
+    if (isKnown || shownAt === 0 || ((this.#now() - shownAt) | 0) >= PATIENCE_MS) this.#letGo()
   }
 
-  #startAll(): void {
-    for (const asker of this.#takeWaiting()) asker.later(() => asker.start())
-  }
-
-  #takeWaiting(): Asker[] {
+  #letGo(): void {
     const waiting = [...this.#waiting]
     this.#waiting.clear()
-    return waiting
+    for (const asker of waiting) asker.later(() => this.#decide(asker))
   }
+
+  #decide(asker: Asker): void {
+    if (this.isDenied) asker.refuse(this.#refusal(this.#now()))
+    else asker.start()
+  }
+}
+
+/** Unlike performance.now() it has one beginning for all threads. */
+function monotonicMs(): number {
+  const [seconds, nanoseconds] = process.hrtime()
+  return seconds * 1000 + nanoseconds / 1e6
 }

@@ -3,18 +3,19 @@ import type { GatewayOptions, ProxyOptions } from '../options.ts'
 import { ProxyAddress, proxyText } from './proxy-address.ts'
 import { type HealthLog, healthCells, ProxyHealth } from './proxy-health.ts'
 import { Relays, relayCells } from './relays.ts'
-import { Authentication } from './socks5-authentication.ts'
+import { Authentication, authenticationCells } from './socks5-authentication.ts'
 import { Manners } from './socks5-manners.ts'
 
 /** What several threads with one proxy know together. */
 export interface ProxyCells {
   readonly health: Int32Array
   readonly relays: Int32Array
+  readonly authentication: Int32Array
 }
 
 /** `associations`: of all threads together, at most. */
 export function proxyCells(associations: number): ProxyCells {
-  return { health: healthCells(), relays: relayCells(associations) }
+  return { health: healthCells(), relays: relayCells(associations), authentication: authenticationCells() }
 }
 
 export class Socks5Proxy {
@@ -35,7 +36,7 @@ export class Socks5Proxy {
     this.health = new ProxyHealth(proxyText(host, port), log, cells?.health)
     this.address = new ProxyAddress(host, port, reason => this.health.failed('unreached', reason))
     this.relays = new Relays(cells?.relays)
-    this.authentication = new Authentication(proxy)
+    this.authentication = new Authentication(proxy, cells?.authentication)
     this.manners = new Manners(handshake, this.authentication.isSet)
   }
 

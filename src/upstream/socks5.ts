@@ -90,8 +90,8 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.#counters.handshakes++
     this.#openings.add(opening)
     this.#clock ??= setInterval(() => this.poller.turn(() => this.#tick()), TICK_MS).unref()
-    if (this.#authentication.isSettled) opening.start()
-    else this.#authentication.admit(opening)
+    if (this.#authentication.isSet) this.#authentication.admit(opening)
+    else opening.start()
     return opening
   }
 
@@ -137,7 +137,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     const proxy = this.#address.endpoint
     if (proxy === undefined) return NOT_RESOLVED
     // a password that was refused is shown once in a dial, not first in one manner and then in the other
-    const isOnTrial = this.#authentication.isDenied && this.manners.learns
+    const isOnTrial = this.#authentication.isSet && this.#authentication.isDenied && this.manners.learns
     try {
       return this.#connect(proxy, manner ?? (isOnTrial ? this.manners.strict : this.manners.towards(proxy)), listener)
     } catch (error) {
@@ -217,7 +217,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
 
   cancelled(opening: Opening): void {
     this.#openings.delete(opening)
-    if (!this.#authentication.isSettled) this.#authentication.left(opening)
+    if (this.#authentication.isSet) this.#authentication.left(opening)
   }
 
   stayedMute(reason: string, proxy: IpEndpoint): void {

@@ -28,9 +28,9 @@ test.before(async () => {
 })
 endsWithFile(() => ({ world, gateway }))
 
-async function restart(user = '', args: readonly string[] = TIMEOUT): Promise<void> {
+async function restart(user = '', args: readonly string[] = TIMEOUT, workers = 1): Promise<void> {
   await gateway.stop()
-  gateway = await world.gateway({ proxy: `socks5://${user}${PROXY4}:${port}`, args })
+  gateway = await world.gateway({ proxy: `socks5://${user}${PROXY4}:${port}`, args, workers })
 }
 
 /** What is told without being asked for. */
@@ -164,25 +164,26 @@ for (const fault of [['reply', 5], ['accept and close'], ['accept and reset']] a
     await world.near.call('dialUntil', DEST4, 80, 3_000)
   })
 
-test.serial('upstream-faults: a wrong password: refused at once, and shown once', async t => {
-  await world.far.call('setFault', 'password refused')
-  await restart(USER, ['--tcp-connect-timeout', '5s'])
-  const before = await world.far.call('faultyConnections')
-  const first = Date.now()
-  t.deepEqual(await world.near.call('outcomes', DEST4, 80, 200, 20), { ECONNREFUSED: 200 })
-  const { had } = await world.far.call('faultyConnections')
-  t.true(had - before.had <= 1 + Math.log2(1 + (Date.now() - first) / 1_000), `${had - before.had} connections`)
-  const lines = told()
-  t.deepEqual(
-    lines.map(({ message }) => message),
-    ['upstream down'],
-  )
-  t.regex(String(lines[0]!.reason), /refused the user name or the password: check both in the configuration/)
-  t.false(gateway.text.includes('s3cret'))
-  await world.far.call('setFault', 'sound with a password')
-  await until(async () => (await world.near.call('dial', DEST4, 80)).code === '', 'the first that is served', 8_000)
-  t.is(told().at(-1)!.message, 'upstream up')
-})
+for (const workers of [1, 2])
+  test.serial(`upstream-faults: a wrong password: refused at once, and shown once (workers: ${workers})`, async t => {
+    await world.far.call('setFault', 'password refused')
+    await restart(USER, ['--tcp-connect-timeout', '5s'], workers)
+    const before = await world.far.call('faultyConnections')
+    const first = Date.now()
+    t.deepEqual(await world.near.call('outcomes', DEST4, 80, 200, 20), { ECONNREFUSED: 200 })
+    const { had } = await world.far.call('faultyConnections')
+    t.true(had - before.had <= 1 + Math.log2(1 + (Date.now() - first) / 1_000), `${had - before.had} connections`)
+    const lines = told()
+    t.deepEqual(
+      lines.map(({ message }) => message),
+      ['upstream down'],
+    )
+    t.regex(String(lines[0]!.reason), /refused the user name or the password: check both in the configuration/)
+    t.false(gateway.text.includes('s3cret'))
+    await world.far.call('setFault', 'sound with a password')
+    await until(async () => (await world.near.call('dial', DEST4, 80)).code === '', 'the first that is served', 8_000)
+    t.is(told().at(-1)!.message, 'upstream up')
+  })
 
 test.serial('upstream-faults: a stack that stopped has not forgotten the address of the proxy', async t => {
   await world.client.bindFile('/etc/hosts', `${PROXY4} proxy.test\n`)

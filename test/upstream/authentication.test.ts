@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import type { DialError } from '../../src/upstream/dialer.ts'
-import { type Asker, Authentication } from '../../src/upstream/socks5-authentication.ts'
+import { type Asker, Authentication, authenticationCells } from '../../src/upstream/socks5-authentication.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
 import { DEST, dial, OK, open, outcomeOf, SCRATCH, silent } from './rig.ts'
@@ -28,9 +28,11 @@ class Dialing implements Asker {
   }
 }
 
-function rig(proxy = PROXY) {
-  const clock = { now: 0 }
-  const authentication = new Authentication(proxy, () => clock.now)
+/** Half a second before the clock of the cells begins anew. */
+const START = 2 ** 31 - 500
+
+function rig(proxy = PROXY, cells = authenticationCells(), clock = { now: START }) {
+  const authentication = new Authentication(proxy, cells, () => clock.now)
   const laterTurns: (() => void)[] = []
   const admit = () => {
     const one = new Dialing(laterTurns)
@@ -65,9 +67,9 @@ test('authentication: a denial is the answer to all that wait, and to those of t
   turn()
   t.is((second.said as DialError).failure, 'authentication')
   t.is(messageOf(second), 'the proxy has not accepted user name and password; it is asked again in 1 s')
-  clock.now = 999
+  clock.now = START + 999
   t.is(messageOf(admit()), messageOf(second))
-  clock.now = 1000
+  clock.now = START + 1000
   t.is(admit().said, 'started', 'one asks again')
   t.regex(messageOf(admit()), /it is being asked again/)
 })
@@ -105,7 +107,7 @@ test('authentication: nobody waits longer than a second for one that hears nothi
   authentication.tick()
   turn()
   t.is(second.said, 'waits')
-  clock.now = 1000
+  clock.now = START + 1000
   authentication.tick()
   turn()
   t.is(second.said, 'started')
@@ -128,7 +130,7 @@ test('authentication: an end instead of the verdict is a denial, until it was ac
   authentication.left(first)
   turn()
   t.is((second.said as DialError).failure, 'authentication')
-  clock.now = 1000
+  clock.now = START + 1000
   t.is(admit().said, 'started')
   authentication.accepted()
   for (let ends = 1; ends <= 40; ends++) {
@@ -138,6 +140,70 @@ test('authentication: an end instead of the verdict is a denial, until it was ac
   }
   for (let ends = 11; ends <= 16; ends++) authentication.ended()
   t.regex(messageOf(admit()), /has not accepted .* in 1 s/)
+})
+
+/** Those of several threads, with one clock. */
+function threads() {
+  const cells = authenticationCells()
+  const clock = { now: START }
+  return { clock, one: rig(PROXY, cells, clock), other: rig(PROXY, cells, clock) }
+}
+
+for (const [verdict, said] of [
+  ['accepted', /^started$/],
+  ['denied', /has not accepted .* in 1 s$/],
+] as const)
+  test(`authentication: one of all threads shows the password, and it is ${verdict} for all`, t => {
+    const { one, other } = threads()
+    t.is(one.admit().said, 'started')
+    const waits = other.admit()
+    other.authentication.tick()
+    other.turn()
+    t.is(waits.said, 'waits')
+    one.authentication[verdict]()
+    other.authentication.tick()
+    other.turn()
+    for (const asker of [waits, one.admit(), other.admit()]) t.regex(messageOf(asker), said)
+  })
+
+test('authentication: after a pause one of all threads shows it again, and the next pause is twice as long, however many deny', t => {
+  const { clock, one, other } = threads()
+  const both = [one, other]
+  const firsts = both.map(({ authentication, admit }) => ({ authentication, asker: admit() }))
+  for (let pause = 1000; pause <= 8000; pause *= 2) {
+    for (const { authentication } of both) authentication.denied()
+    for (const { authentication, asker } of firsts) authentication.left(asker)
+    clock.now += pause - 1
+    for (const { admit } of both) t.regex(messageOf(admit()), /in 1 s$/)
+    clock.now += 1
+    const first = both[(pause / 1000) % 3 === 1 ? 0 : 1]!
+    firsts.splice(0, 2, { authentication: first.authentication, asker: first.admit() })
+    t.is(firsts[0]!.asker.said, 'started')
+    for (const { admit } of both) t.regex(messageOf(admit()), /it is being asked again$/)
+  }
+})
+
+test('authentication: one that ends without a verdict leaves it to those of other threads', t => {
+  const { one, other } = threads()
+  const first = one.admit()
+  const waits = other.admit()
+  one.authentication.left(first)
+  other.authentication.tick()
+  other.turn()
+  t.is(waits.said, 'started')
+})
+
+test('authentication: a pause of weeks ago is over', t => {
+  const { clock, admit, authentication } = rig()
+  const first = admit()
+  authentication.denied()
+  authentication.left(first)
+  for (const days of [1, 20, 30, 45]) {
+    clock.now = START + days * 86_400_000
+    const asker = admit()
+    t.is(asker.said, 'started', `${days} days`)
+    authentication.left(asker)
+  }
 })
 
 test('authentication: without a password nobody waits', t => {
