@@ -8,6 +8,7 @@ import { GatewayError, SystemError } from './errors.ts'
 import { addon, type TunInfo } from './io/addon.ts'
 import { socketsPerPlane } from './io/descriptors.ts'
 import { Socket } from './io/socket.ts'
+import { silentLog } from './log.ts'
 import {
   completeOptions,
   type FlowView,
@@ -27,11 +28,9 @@ export type { GatewayLog } from './plane/plane.ts'
 /** errno(3). */
 const EBUSY = 16
 
-const silent: GatewayLog = { debugEnabled: false, error() {}, warn() {}, info() {}, debug() {} }
-
 /** Throws ConfigError when an option is of the wrong kind. Nothing is opened before start(). */
 export function createGateway(input: GatewayInput & { readonly log?: GatewayLog }): Gateway {
-  return new TunGateway(completeOptions(input), input.log ?? silent)
+  return new TunGateway(completeOptions(input), input.log ?? silentLog)
 }
 
 class TunGateway extends EventEmitter implements Gateway {

@@ -1,6 +1,6 @@
 /**
- * A data plane: one tun queue, one stack, its flows, one dialer. It shares nothing with another but what is known of the proxy, takes a plain
- * configuration and gives out counters. This file is the turn: packets in, events handled, packets out.
+ * A data plane: one tun queue, one stack, its flows, one dialer. It shares nothing with another but what is known of the
+ * proxy, takes a plain configuration and gives out counters. This file is the turn: packets in, events handled, packets out.
  */
 import type { IpEndpoint } from '../endpoint.ts'
 import type { Poller, Turns, Watcher } from '../io/poller.ts'
