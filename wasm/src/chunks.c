@@ -120,7 +120,7 @@ struct tg_chunk *tg_chunk_new(u32_t size)
   }
   if (chunk == NULL) return NULL;
   used_bytes += size;
-  *chunk = (struct tg_chunk){.size = size};
+  *chunk = (struct tg_chunk){.size = size, .since_ms = (u32_t)tg_now_ms};
   return chunk;
 }
 

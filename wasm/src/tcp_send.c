@@ -4,13 +4,22 @@
  * takes 64 KB pieces, cut to a multiple of the client's MSS so that one chunk is one super-segment.
  *
  * Bound: TG_TX_BUDGET for all flows. One flow may hold a quarter of what is free (a dynamic threshold, as in
- * shared-memory switches), at most TG_TX_FLOW_MAX; a flow that holds nothing may always try for one small chunk.
+ * shared-memory switches), at most TG_TX_FLOW_MAX, and no more than a large chunk beyond its client's window. The last
+ * TG_TX_RESERVE of the budget is for the small chunk of flows that hold nothing. Where they cannot have more, or not even that,
+ * flows whose client has not taken a chunk for long give theirs (relief.c).
  */
 #include "tungate.h"
 
 #define READ_CHUNKS 8 /* large chunks offered for one read, when the last ones were filled */
 
+/* A client that has not taken a chunk for so long gives way: to flows that need more than a small one; to those that get none. */
+#define STALE_MS 10000
+#define STALE_WHEN_OUT_MS 1000
+#define RELIEF_MS 250 /* between two looks for such clients */
+
 static u32_t waiting;
+static enum { ENOUGH, SHORT, OUT } shortage; /* since the last tick, for flows that hold nothing */
+static u32_t stale_ms;
 
 static void free_list(struct tg_chunk **list)
 {
@@ -31,11 +40,12 @@ void tg_send_free(struct tg_flow *flow)
   flow->tx_waiting = 0;
 }
 
-static u32_t flow_limit(void)
+static u32_t flow_limit(const struct tg_flow *flow)
 {
-  u32_t used = tg_send_used();
-  u32_t free = used < TG_TX_BUDGET ? TG_TX_BUDGET - used : 0;
-  return LWIP_MIN(free / 4, TG_TX_FLOW_MAX);
+  u32_t used = tg_send_used(), most = TG_TX_BUDGET - TG_TX_RESERVE;
+  u32_t free = used < most ? most - used : 0;
+  u32_t window = LWIP_MAX(flow->pcb->snd_wnd, flow->sender.nxt - flow->sender.una);
+  return LWIP_MIN(LWIP_MIN(free / 4, TG_TX_FLOW_MAX), window + TG_LARGE_BYTES);
 }
 
 static void wait(struct tg_flow *flow)
@@ -65,13 +75,16 @@ TG_EXPORT(tg_tcp_reserve) u32_t tg_tcp_reserve(u32_t id)
 {
   struct tg_flow *flow = &tg_flows[id];
   if (flow->pcb == NULL || flow->state != TG_OPEN) return 0;
-  u32_t limit = flow_limit(), count = 0;
+  u32_t limit = flow_limit(flow), count = 0;
   struct tg_chunk *tail = flow->tx_tail;
   if (tail != NULL && tail->filled < tail->room) {
     tg_iovecs[count].offset = (u32_t)(uintptr_t)(tg_chunk_bytes(tail) + tail->filled);
     tg_iovecs[count++].length = tail->room - tail->filled;
   }
-  if (flow->tx_bytes == 0) reserve_chunk(flow, TG_SMALL_BYTES);
+  if (flow->tx_bytes == 0) {
+    if (!reserve_chunk(flow, TG_SMALL_BYTES)) shortage = OUT;
+    else if (limit < TG_LARGE_BYTES && shortage == ENOUGH) shortage = SHORT;
+  }
   u32_t wanted = LWIP_MAX(flow->appetite, 1);
   for (u32_t at = 0; at < wanted && flow->tx_bytes + (at + 1) * TG_LARGE_BYTES <= limit; at++)
     if (!reserve_chunk(flow, TG_LARGE_BYTES)) break;
@@ -132,7 +145,7 @@ TG_EXPORT(tg_tcp_commit) void tg_tcp_commit(u32_t id, u32_t bytes)
 
 static void room_event(struct tg_flow *flow)
 {
-  if (!flow->tx_waiting || flow->tx_bytes > flow_limit() / 2) return;
+  if (!flow->tx_waiting || flow->tx_bytes > flow_limit(flow) / 2) return;
   flow->tx_waiting = 0;
   waiting--;
   tg_event(flow, TG_EV_ROOM);
@@ -155,9 +168,29 @@ void tg_acked(struct tg_flow *flow, u32_t bytes)
   room_event(flow);
 }
 
+/* Memory of a flow whose client has not taken a chunk for `stale_ms`. */
+static u32_t stale_bytes(const struct tg_flow *flow)
+{
+  if (flow->tx_head == NULL || (u32_t)tg_now_ms - flow->tx_head->since_ms < stale_ms) return 0;
+  u32_t bytes = 0;
+  for (const struct tg_chunk *chunk = flow->tx_head; chunk != NULL; chunk = chunk->next) bytes += chunk->size;
+  return bytes;
+}
+
+static void relieve(void)
+{
+  static u64_t relieved_ms;
+  if (shortage == ENOUGH || tg_now_ms - relieved_ms < RELIEF_MS) return;
+  relieved_ms = tg_now_ms;
+  stale_ms = shortage == OUT ? STALE_WHEN_OUT_MS : STALE_MS;
+  shortage = ENOUGH;
+  tg_relieve(TG_TX_RESERVE, stale_bytes, tg_out_of_memory);
+}
+
 /* Flows that wait for the shared budget, not for their own client, are woken from here. */
 void tg_send_tick(void)
 {
+  relieve();
   for (u32_t id = 0; waiting > 0 && id < tg_config.max_flows; id++)
     if (tg_flows[id].tx_waiting) room_event(&tg_flows[id]);
 }

@@ -9,7 +9,7 @@
  *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes, in chunks (chunks.c)
  *   sender.c    chunks → segments                       arrivals.c  what has arrived of them
  *   recovery.c  what was lost                           spans.c     what is in flight
- *   congestion.c  how much may be in flight
+ *   congestion.c  how much may be in flight             relief.c    who gives way when memory is out
  *   dials.c     whose dials there may be                pcbs.c      lwIP's control blocks, in O(1)
  *   isn.c       sequences that nobody guesses
  *   icmp.c      truthful errors                         rate.c      how many of them, and of other answers
@@ -46,6 +46,7 @@
 #define TG_EGRESS_PACKETS 8192
 #define TG_EGRESS_IOVECS 32768
 #define TG_TX_BUDGET (96u << 20) /* bytes from upstreams waiting for clients, all flows */
+#define TG_TX_RESERVE (TG_TX_BUDGET / 8) /* of it, for flows that hold nothing */
 #define TG_TX_FLOW_MAX (2u << 20)
 #define TG_SMALL_BYTES 4096 /* chunks.c */
 #define TG_LARGE_BYTES 65536
@@ -109,6 +110,7 @@ struct tg_dial {
 struct tg_chunk {
   struct tg_chunk *next;
   u32_t size;
+  u32_t since_ms; /* when it was given, in the low 32 bits of the clock */
   u32_t room; /* how much of it is used for this flow's MSS */
   u32_t filled, written, acked;
 };
@@ -146,6 +148,8 @@ struct tg_flow *tg_flow_new(const u8_t *client, u32_t client_port, const u8_t *d
 /* Its names lead to it no more; the slot stays. */
 void tg_flow_unlink(struct tg_flow *flow);
 void tg_flow_free(struct tg_flow *flow);
+/* All flows have numbers below it. */
+u32_t tg_flows_end(void);
 /* The flow cannot go on for want of memory: both sides are to be reset. */
 void tg_out_of_memory(struct tg_flow *flow);
 u32_t tg_hash(const u8_t *address, u32_t port, u32_t seed);
@@ -188,6 +192,9 @@ struct tg_rest {
   double seen, given;
 };
 int tg_rests(struct tg_rest *rest, double counter, int is_free);
+
+/* ---- relief.c ---- */
+u32_t tg_relieve(u32_t bytes, u32_t (*held)(const struct tg_flow *), void (*drop)(struct tg_flow *));
 
 /* ---- tcp_check.c ---- */
 int tg_tcp_options(u8_t *at, u32_t bytes, int synchronized);
