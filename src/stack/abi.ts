@@ -109,6 +109,7 @@ export const EXPORT_NAMES = [
 export const CONSTANT_NAMES = [
   'maxFlows',
   'maxEndpoints',
+  'seedBytes',
   'slots',
   'slotBytes',
   'landingSlots',

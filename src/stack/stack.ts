@@ -69,7 +69,7 @@ export class Stack {
     this.words = new Uint32Array(this.memory)
     this.bytes = new Uint8Array(this.memory)
     this.abi = readAbi(x)
-    fillRandom(this.bytes.subarray(x.tg_seed(), x.tg_seed() + 32))
+    fillRandom(this.bytes.subarray(x.tg_seed(), x.tg_seed() + this.abi.seedBytes))
     x.tg_init(
       options.mtu,
       options.vnetHdr ? 1 : 0,

@@ -57,7 +57,7 @@ _Noreturn void fuzz_fail(const char *file, int line, const char *message)
 
 static void init(void)
 {
-  for (int at = 0; at < 32; at++) tg_seed()[at] = (u8_t)(at * 7 + 1);
+  for (int at = 0; at < TG_SEED_BYTES; at++) tg_seed()[at] = (u8_t)(at * 7 + 1);
   tg_init(1500, 0, 0, 0, FUZZ_FLOWS, FUZZ_ENDPOINTS, 0);
   blocks_at_rest = fuzz_blocks;
 }

@@ -3,7 +3,7 @@
  * `stackTest` ends by proving that nothing is left in the stack.
  */
 import test, { type ExecutionContext } from 'ava'
-import { Stack, type StackOptions } from '../../src/stack/stack.ts'
+import { Stack, type StackOptions, stackModule } from '../../src/stack/stack.ts'
 import { MemoryTun } from '../../src/tun/memory.ts'
 import { Flag, type Packet, type Pair, parse, type TcpFields, tcp, VNET_BYTES } from '../helpers/packets.ts'
 
@@ -30,7 +30,7 @@ export class Rig {
   readonly flows = new Map<number, FlowNow>()
   readonly #tun: MemoryTun
 
-  constructor(options: Partial<StackOptions> = {}) {
+  constructor(options: Partial<StackOptions> = {}, module = stackModule()) {
     this.vnetHdr = options.vnetHdr ?? false
     const defaults = {
       mtu: 1500,
@@ -41,7 +41,7 @@ export class Rig {
       maxEndpoints: 64,
       keepAliveMs: 0,
     }
-    this.stack = new Stack({ ...defaults, ...options })
+    this.stack = new Stack({ ...defaults, ...options }, module)
     this.#tun = new MemoryTun(this.stack.memory, { mtu: options.mtu ?? 1500, vnetHdr: this.vnetHdr })
     this.stack.exports.tg_set_now(this.now)
   }

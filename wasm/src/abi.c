@@ -20,6 +20,7 @@ static const struct {
 } constants[] = {
   {"maxFlows", TG_MAX_FLOWS},
   {"maxEndpoints", TG_MAX_ENDPOINTS},
+  {"seedBytes", TG_SEED_BYTES},
   {"slots", TG_SLOTS},
   {"slotBytes", TG_SLOT_BYTES},
   {"landingSlots", TG_LANDING_SLOTS},

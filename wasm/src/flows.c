@@ -7,32 +7,15 @@
 struct tg_flow tg_flows[TG_MAX_FLOWS];
 static u32_t buckets[BUCKETS]; /* flow number + 1; 0: empty */
 static u32_t free_head = NONE, fresh, used;
-static u32_t hash_seed;
 
-void tg_hash_seed(u32_t seed)
+static u32_t hash_of(const u8_t *client, u32_t client_port, const u8_t *dest, u32_t dest_port)
 {
-  hash_seed = seed;
-}
-
-/* Mixes an address and a port; the seed keeps a client from choosing its buckets. */
-u32_t tg_hash(const u8_t *address, u32_t port, u32_t seed)
-{
-  u64_t words[2];
-  memcpy(words, address, 16);
-  u64_t mixed = (words[0] ^ hash_seed ^ ((u64_t)seed << 32)) * 0xff51afd7ed558ccdull;
-  mixed = (mixed ^ (mixed >> 32) ^ words[1] ^ port) * 0xc4ceb9fe1a85ec53ull;
-  mixed = (mixed ^ (mixed >> 29)) * 0x9e3779b97f4a7c15ull;
-  return (u32_t)(mixed >> 32);
-}
-
-static u32_t *bucket_of(const u8_t *client, u32_t client_port, const u8_t *dest, u32_t dest_port)
-{
-  return &buckets[tg_hash(client, client_port, tg_hash(dest, dest_port, 0)) % BUCKETS];
+  return tg_hash_pair(client, dest, client_port << 16 | dest_port) % BUCKETS;
 }
 
 struct tg_flow *tg_flow_find(const u8_t *client, u32_t client_port, const u8_t *dest, u32_t dest_port, u32_t family)
 {
-  for (u32_t id = *bucket_of(client, client_port, dest, dest_port); id != 0; id = tg_flows[id - 1].hash_next) {
+  for (u32_t id = buckets[hash_of(client, client_port, dest, dest_port)]; id != 0; id = tg_flows[id - 1].hash_next) {
     struct tg_flow *flow = &tg_flows[id - 1];
     if (flow->client_port == client_port && flow->dest_port == dest_port && flow->family == family &&
         memcmp(flow->client, client, 16) == 0 && memcmp(flow->dest, dest, 16) == 0)
@@ -57,9 +40,9 @@ struct tg_flow *tg_flow_new(const u8_t *client, u32_t client_port, const u8_t *d
   flow->dest_port = dest_port;
   memcpy(flow->client, client, 16);
   memcpy(flow->dest, dest, 16);
-  u32_t *bucket = bucket_of(client, client_port, dest, dest_port);
-  flow->hash_next = *bucket;
-  *bucket = id + 1;
+  flow->hash = hash_of(client, client_port, dest, dest_port);
+  flow->hash_next = buckets[flow->hash];
+  buckets[flow->hash] = id + 1;
   return flow;
 }
 
@@ -68,7 +51,7 @@ void tg_flow_unlink(struct tg_flow *flow)
   if (flow->unlinked) return;
   flow->unlinked = 1;
   u32_t id = (u32_t)(flow - tg_flows);
-  u32_t *link = bucket_of(flow->client, flow->client_port, flow->dest, flow->dest_port);
+  u32_t *link = &buckets[flow->hash];
   while (*link != id + 1) link = &tg_flows[*link - 1].hash_next;
   *link = flow->hash_next;
 }

@@ -40,7 +40,7 @@ static u32_t fresh, memory;
 
 static struct tg_reassembly **bucket_of(const struct tg_fragment_names *names)
 {
-  return &buckets[tg_hash(names->client, names->id, tg_hash(names->dest, names->protocol, names->family)) % BUCKETS];
+  return &buckets[tg_hash_pair(names->client, names->dest, (u64_t)names->protocol << 32 | names->id) % BUCKETS];
 }
 
 static struct tg_reassembly *find(const struct tg_fragment_names *names)

@@ -51,11 +51,11 @@ static err_t netif_up_init(struct netif *netif)
 }
 
 void tg_isn_key(const u8_t key[16]);
-void tg_hash_seed(u32_t seed);
+void tg_hash_keys(const u8_t from[40]);
 
-static u8_t seed[32];
+static u8_t seed[TG_SEED_BYTES];
 
-/* Where the host puts 32 random bytes before tg_init. */
+/* Where the host puts random bytes before tg_init. */
 TG_EXPORT(tg_seed) u8_t *tg_seed(void)
 {
   return seed;
@@ -68,7 +68,7 @@ void tg_init(u32_t mtu, u32_t vnet, u32_t uso, u32_t echo, u32_t max_flows, u32_
   memcpy(&random_state, seed + 16, 8);
   random_state |= 1;
   tg_isn_key(seed);
-  tg_hash_seed((u32_t)seed[24] | (u32_t)seed[25] << 8 | (u32_t)seed[26] << 16 | (u32_t)seed[27] << 24);
+  tg_hash_keys(seed + 24);
 
   lwip_init();
   ip4_addr_t address, mask, gateway;

@@ -3,6 +3,7 @@
  *
  *   slots.c     where the host lets packets land        guard.c     is it a packet? for whom?
  *   extension.c what stands before IPv6's transport     fragments.c to the whole (reassembly.c), and back to the guard
+ *   hash.c      where names stand in tables
  *   tcp.c       flow found, lwIP fed, the end           tcp_open.c  SYN held and answered
  *   tcp_check.c segments that lwIP would believe too easily
  *   out_of_order.c segments that come before their time
@@ -54,6 +55,7 @@
 #define TG_RX_FLOW_FLOOR (64u << 10)
 #define TG_OUT_OF_ORDER_BUDGET (32u << 20) /* memory of segments that wait for those before them, all flows */
 #define TG_OUT_OF_ORDER_FLOW (2u << 20) /* the same, one flow: twice its window */
+#define TG_SEED_BYTES 64 /* isn.c: 16, stack.c: 8, hash.c: 40 */
 #define TG_IOVECS 64 /* scratch for one read or write of a flow */
 #define TG_VNET_BYTES 12
 #define TG_HEADER_ROOM 32 /* in front of a datagram, for the upstream's own header */
@@ -131,7 +133,7 @@ struct tg_flow {
   u16_t peer_mss;
   u8_t queued, released, tx_waiting, unlinked, finishing, listed, appetite;
   u32_t tx_offered;
-  u32_t hash_next, free_next;
+  u32_t hash, hash_next, free_next;
   struct tg_flow *list_prev, *list_next; /* pcbs.c */
   u64_t parked_ms;
   u32_t ack_bytes; /* received since the last acknowledgement */
@@ -152,7 +154,10 @@ void tg_flow_free(struct tg_flow *flow);
 u32_t tg_flows_end(void);
 /* The flow cannot go on for want of memory: both sides are to be reset. */
 void tg_out_of_memory(struct tg_flow *flow);
-u32_t tg_hash(const u8_t *address, u32_t port, u32_t seed);
+
+/* ---- hash.c ---- */
+u32_t tg_hash(const u8_t *address, u32_t number, u32_t use);
+u32_t tg_hash_pair(const u8_t *one, const u8_t *other, u64_t number);
 
 /* ---- tcp.c, tcp_open.c ---- */
 struct tg_quote;
