@@ -1,12 +1,16 @@
 /*
  * Client → upstream. What lwIP delivers stays where it landed (a slot of the tun) and is offered to the host as
  * iovecs; the receive window is credited only for what the upstream's socket took. What it did not take is copied out
- * of the slots into blocks of the flow's own, so that a slow upstream holds no slot. Bounds: one flow TCP_WND; all
- * together TG_RX_BUDGET, above which segments count as lost for flows that hold more than TG_RX_FLOW_FLOOR.
+ * of the slots into blocks of the flow's own, so that a slow upstream holds no slot.
+ *
+ * Bounds: one flow TCP_WND. Where half of malloc's memory is taken by what clients have sent, segments count as lost for flows
+ * that hold more than TG_RX_FLOW_FLOOR, above three quarters for all that hold something. The rest is for flows that hold nothing,
+ * and where it is out, who holds the most gives way (relief.c).
  */
 #include "tungate.h"
 
 #define BLOCK_BYTES 16384
+#define RELIEF_BYTES (256u << 10) /* freed at once when memory is out */
 
 /*
  * A queued pbuf's tot_len says how much memory it stands for. The queue has no use for what lwIP keeps there, and 16 bits
@@ -16,10 +20,16 @@ static u32_t held_bytes; /* memory of blocks, all flows */
 
 struct tg_iovec tg_iovecs[TG_IOVECS];
 
+/* Memory of what clients have sent. */
+static u32_t taken(void)
+{
+  return held_bytes + tg_out_of_order_held() + tg_fragments_held();
+}
+
 int tg_receive_over_budget(const struct tg_flow *flow)
 {
-  if (held_bytes <= TG_RX_BUDGET) return 0;
-  return flow->rx_bytes > (held_bytes > 2 * TG_RX_BUDGET ? 0 : TG_RX_FLOW_FLOOR);
+  u32_t bytes = taken(), quarter = tg_memory_size() / 4;
+  return bytes > 2 * quarter && flow->rx_bytes > (bytes > 3 * quarter ? 0 : TG_RX_FLOW_FLOOR);
 }
 
 static int in_slot(const struct pbuf *p)
@@ -77,12 +87,44 @@ TG_EXPORT(tg_tcp_peek) u32_t tg_tcp_peek(u32_t id)
 
 static struct pbuf *new_block(u32_t bytes)
 {
-  u32_t size = held_bytes > TG_RX_BUDGET ? bytes : LWIP_MAX(bytes, BLOCK_BYTES); /* no room to spare above the budget */
+  u32_t size = taken() > tg_memory_size() / 2 ? bytes : LWIP_MAX(bytes, BLOCK_BYTES); /* none is to spare then */
   struct pbuf *block = pbuf_alloc(PBUF_RAW, (u16_t)size, PBUF_RAM);
   if (block == NULL) return NULL;
   block->len = 0;
   held_bytes += block->tot_len;
   return block;
+}
+
+/* ---- who gives way ---- */
+
+static const struct tg_flow *asking;
+
+static u32_t held_by(const struct tg_flow *flow)
+{
+  u32_t bytes = flow->out_of_order;
+  if (flow == asking) return 0;
+  for (const struct pbuf *p = flow->rx_head; p != NULL; p = p->next)
+    if (!in_slot(p)) bytes += p->tot_len;
+  return bytes;
+}
+
+/* Its bytes are lost, and to the host they were never delivered: the upstream must not see an orderly end. */
+static void lose(struct tg_flow *flow)
+{
+  u32_t lost = flow->rx_bytes;
+  tg_receive_free(flow);
+  flow->rx_bytes = lost;
+  tg_out_of_memory(flow);
+}
+
+static struct pbuf *find_block(const struct tg_flow *flow, u32_t bytes)
+{
+  struct pbuf *block = new_block(bytes);
+  if (block != NULL) return block;
+  asking = flow;
+  tg_relieve(RELIEF_BYTES, held_by, lose);
+  asking = NULL;
+  return new_block(bytes);
 }
 
 /* Moves what still lies in slots into blocks. Returns 0 when memory is out: not all of it is there any more. */
@@ -111,7 +153,7 @@ static int settle(struct tg_flow *flow)
     for (u32_t done = 0; done < node->len;) {
       if (room == 0) {
         u32_t left = node->len - done;
-        struct pbuf *block = new_block(left);
+        struct pbuf *block = find_block(flow, left);
         if (block == NULL) {
           node->next = rest;
           while (node != NULL) {
@@ -157,10 +199,7 @@ TG_EXPORT(tg_tcp_consume) void tg_tcp_consume(u32_t id, u32_t bytes)
   }
   if (!settle(flow)) {
     TG_COUNT(drop_memory);
-    u32_t lost = flow->rx_bytes;
-    tg_receive_free(flow);
-    flow->rx_bytes = lost; /* never delivered: the upstream must not see an orderly end */
-    tg_out_of_memory(flow);
+    lose(flow);
     return;
   }
   if (credit > 0) tg_pcb_wake(flow);

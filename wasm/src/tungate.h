@@ -51,7 +51,6 @@
 #define TG_TX_FLOW_MAX (2u << 20)
 #define TG_SMALL_BYTES 4096 /* chunks.c */
 #define TG_LARGE_BYTES 65536
-#define TG_RX_BUDGET (64u << 20) /* bytes from clients waiting for upstreams, all flows */
 #define TG_RX_FLOW_FLOOR (64u << 10)
 #define TG_OUT_OF_ORDER_BUDGET (32u << 20) /* memory of segments that wait for those before them, all flows */
 #define TG_OUT_OF_ORDER_FLOW (2u << 20) /* the same, one flow: twice its window */
@@ -206,6 +205,7 @@ int tg_tcp_options(u8_t *at, u32_t bytes, int synchronized);
 int tg_tcp_acceptable(struct tg_flow *flow, struct pbuf *p, struct tcp_hdr *header);
 
 /* ---- out_of_order.c ---- */
+u32_t tg_out_of_order_held(void);
 struct pbuf *tg_out_of_order(struct tg_flow *flow, struct pbuf *p);
 
 /* ---- events.c ---- */
@@ -217,6 +217,7 @@ extern struct tg_config {
   u32_t mtu, vnet, uso, echo, max_flows, max_endpoints, keep_alive_ms;
 } tg_config;
 extern u64_t tg_now_ms, tg_now_us;
+u32_t tg_memory_size(void);
 /* The device's MTU counts for SYN, UDP and ICMP; TCP data may leave as super-segments (egress.c). */
 void tg_mtu_device(void);
 void tg_mtu_super(void);
@@ -281,6 +282,7 @@ struct tg_reassembly;
 struct tg_reassembly *tg_reassemble(const struct tg_fragment_names *names, const struct tg_fragment *fragment);
 struct pbuf *tg_reassembled(struct tg_reassembly *datagram, u32_t room, u8_t *next);
 void tg_fragments_tick(void);
+u32_t tg_fragments_held(void);
 int tg_fragments_busy(void);
 
 /* p->payload at the transport header, ip_data filled. Each eats p. */
