@@ -1,5 +1,9 @@
+import { readFileSync } from 'node:fs'
+import test from 'ava'
+import { Module } from '../../src/stack/webassembly.ts'
+import { METER, meterModule } from '../cost/wasm-meter.ts'
 import { Flag } from '../helpers/packets.ts'
-import { Client, pattern, stackTest } from './rig.ts'
+import { Client, pattern, Rig, stackTest } from './rig.ts'
 
 const FLOWS = 60
 
@@ -89,3 +93,51 @@ for (const keepAliveMs of [0, 5_000])
       rig.tell('release', client.id)
     },
   )
+
+/** Opens a connection and ends it on both sides: it is in TIME_WAIT. */
+function ended(rig: Rig, port: number): Client {
+  const client = new Client(rig, undefined, port).open()
+  client.take(rig.tell('finish', client.id))
+  client.data(new Uint8Array(), Flag.fin | Flag.ack)
+  rig.tell('release', client.id)
+  rig.flows.clear()
+  return client
+}
+
+test('pcbs: a segment of a connection in TIME_WAIT costs the same beside a thousand of them', t => {
+  const module = new Module(meterModule(readFileSync(new URL('../../../wasm/lwip.wasm', import.meta.url))))
+  const rig = new Rig({ maxFlows: 2_000 }, module)
+  const meter = (rig.stack.exports as unknown as Record<string, { value: bigint }>)[METER.instructions]!
+  const cost = (client: Client) => {
+    const before = meter.value
+    const out = client.send(Flag.fin | Flag.ack, { seq: client.seq - 1 })
+    t.is(out.length, 1, 'the FIN came again, and is acknowledged')
+    return Number(meter.value - before)
+  }
+  const alone = cost(ended(rig, 1_000))
+  const first = ended(rig, 1_001)
+  for (let port = 2_000; port < 3_000; port++) ended(rig, port)
+  t.is(rig.held().pcbs, 1_002)
+  const beside = cost(first)
+  t.true(beside < 1.1 * alone, `${beside} instructions, ${alone} alone`)
+})
+
+stackTest(
+  'pcbs: what a client repeats in TIME_WAIT is acknowledged twice a second, and it ends all the same',
+  {},
+  (t, rig) => {
+    const client = ended(rig, 1_000)
+    const fin = client.segment(Flag.fin | Flag.ack, { seq: client.seq - 1 })
+    const data = client.segment(Flag.ack, { payload: pattern(100) })
+    const answers = (batches: number) => {
+      let count = 0
+      for (let at = 0; at < batches; at++) count += rig.send([fin, data, data, fin]).length + rig.tick(32).length
+      return count
+    }
+    t.is(answers(1), 1)
+    t.true(answers(62) <= 4, 'of 248 in two seconds')
+    t.is(rig.held().pcbs, 1)
+    rig.tick(1_200)
+    t.is(rig.held().pcbs, 0)
+  },
+)

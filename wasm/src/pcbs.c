@@ -3,20 +3,19 @@
  * every timer. Here that list is empty but for the duration of a call: a segment is given to lwIP with its own flow's
  * PCB as the only one, and the timers see only those that have something to wait for.
  *
- *   live    may have a timer running            parked  idle: nothing sent, held or promised; only keep-alive counts
- *
- * TIME_WAIT stays in lwIP's own list, which is short-lived and hidden from segments of other flows.
+ *   live     may have a timer running            parked  idle: nothing sent, held or promised; only keep-alive counts
+ *   ending   in TIME_WAIT, for which lwIP has a list of its own, treated likewise
  */
 #include "tungate.h"
 
 struct list {
   struct tg_flow *head, *tail;
 };
-static struct list live, parked;
+static struct list live, parked, ending;
 
 static struct list *list_of(const struct tg_flow *flow)
 {
-  return flow->listed == TG_LIVE ? &live : &parked;
+  return flow->listed == TG_LIVE ? &live : flow->listed == TG_PARKED ? &parked : &ending;
 }
 
 static void unlist(struct tg_flow *flow)
@@ -64,11 +63,12 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
 {
   struct tcp_pcb *pcb = flow != NULL ? flow->pcb : NULL;
   if (pcb != NULL && pcb->state == TIME_WAIT) {
+    tcp_tw_pcbs = pcb;
+    pcb->next = NULL;
     tcp_input(p, &tg_netif);
+    tcp_tw_pcbs = NULL;
     return;
   }
-  struct tcp_pcb *waiting = tcp_tw_pcbs;
-  tcp_tw_pcbs = NULL;
   tcp_active_pcbs = pcb;
   struct tg_report report;
   u32_t data = 0, owed = 0, sent = tg_egress.packets;
@@ -85,11 +85,9 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
     if (owed) tcp_clear_flags(pcb, TF_ACK_DELAY);
   }
   tcp_input(p, &tg_netif);
-  tcp_active_pcbs = NULL;
-  if (tcp_tw_pcbs != NULL) tcp_tw_pcbs->next = waiting;
-  else tcp_tw_pcbs = waiting;
+  tcp_active_pcbs = tcp_tw_pcbs = NULL;
   if (flow == NULL || flow->pcb == NULL) return;
-  if (flow->pcb->state == TIME_WAIT) unlist(flow);
+  if (flow->pcb->state == TIME_WAIT) enlist(flow, TG_ENDING);
   else tg_pcb_wake(flow);
   if (had_gap && data > 0 && sent == tg_egress.packets) tcp_send_empty_ack(flow->pcb); /* RFC 5681 4.2 */
   if (owed && sent == tg_egress.packets) tcp_set_flags(flow->pcb, TF_ACK_DELAY); /* also when the segment was dropped */
@@ -161,18 +159,24 @@ void tg_pcbs_senders(void)
       tg_sender_tick(flow);
 }
 
-void tg_pcbs_timers(void)
+/* lwIP's list of the flows of ours. */
+static void show(struct tcp_pcb **link, const struct list *list)
 {
-  wake_due();
-  struct tcp_pcb **link = &tcp_active_pcbs;
-  for (struct tg_flow *flow = live.head; flow != NULL; flow = flow->list_next) {
+  for (struct tg_flow *flow = list->head; flow != NULL; flow = flow->list_next) {
     keep_last_ack(flow->pcb);
     *link = flow->pcb;
     link = &flow->pcb->next;
   }
   *link = NULL;
+}
+
+void tg_pcbs_timers(void)
+{
+  wake_due();
+  show(&tcp_active_pcbs, &live);
+  show(&tcp_tw_pcbs, &ending);
   tcp_tmr();
-  tcp_active_pcbs = NULL;
+  tcp_active_pcbs = tcp_tw_pcbs = NULL;
   for (struct tg_flow *flow = live.head, *next; flow != NULL; flow = next) {
     next = flow->list_next;
     if (!idle(flow)) continue;
@@ -190,20 +194,14 @@ void tg_pcbs_timers(void)
 int tg_time_wait_recycle(void)
 {
   u32_t count = 0;
-  for (const struct tcp_pcb *pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) count++;
-  struct tcp_pcb *pcb = tcp_tw_pcbs; /* the youngest */
-  for (u32_t skip = count > RECYCLED ? count - RECYCLED : 0; skip > 0; skip--) pcb = pcb->next;
-  for (struct tcp_pcb *next; pcb != NULL; pcb = next) {
-    next = pcb->next;
-    tcp_abort(pcb);
-  }
+  for (; ending.head != NULL && count < RECYCLED; count++) tcp_abort(ending.head->pcb);
   return count > 0;
 }
 
 /* A timer of lwIP runs. */
 int tg_pcbs_busy(void)
 {
-  return live.head != NULL || tcp_tw_pcbs != NULL;
+  return live.head != NULL || ending.head != NULL;
 }
 
 /* PCBs that lwIP holds, TIME_WAIT included: for leak tests. */
@@ -212,6 +210,6 @@ TG_EXPORT(tg_pcbs) u32_t tg_pcbs(void)
   u32_t count = 0;
   for (const struct tg_flow *flow = live.head; flow != NULL; flow = flow->list_next) count++;
   for (const struct tg_flow *flow = parked.head; flow != NULL; flow = flow->list_next) count++;
-  for (const struct tcp_pcb *pcb = tcp_tw_pcbs; pcb != NULL; pcb = pcb->next) count++;
+  for (const struct tg_flow *flow = ending.head; flow != NULL; flow = flow->list_next) count++;
   return count;
 }

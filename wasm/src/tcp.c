@@ -106,7 +106,7 @@ static int gives_way(struct tg_flow *flow, const struct tcp_hdr *header)
 static int is_expected(const struct tcp_pcb *pcb, u32_t flags, u32_t ahead, u32_t data, u32_t acknowledged)
 {
   return ahead == 0 && (flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK && data + (flags & TCP_FIN) < pcb->rcv_wnd &&
-         acknowledged - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
+         pcb->state != TIME_WAIT && acknowledged - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
 }
 
 /*

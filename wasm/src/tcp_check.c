@@ -44,13 +44,20 @@ static int challenge_allowed(void)
   return 1;
 }
 
+/* One more answer to this flow is within the limits. */
+static int answer_allowed(struct tg_flow *flow)
+{
+  if (flow->challenged_ms != 0 && tg_now_ms - flow->challenged_ms < CHALLENGE_MS) return 0;
+  if (!challenge_allowed()) return 0;
+  flow->challenged_ms = tg_now_ms;
+  return 1;
+}
+
 /* RFC 5961 7: an acknowledgement that says what would have been right, not too often. Always 0. */
 static int challenge(struct tg_flow *flow)
 {
   TG_COUNT(drop_sequence);
-  if (flow->challenged_ms != 0 && tg_now_ms - flow->challenged_ms < CHALLENGE_MS) return 0;
-  if (!challenge_allowed()) return 0;
-  flow->challenged_ms = tg_now_ms;
+  if (!answer_allowed(flow)) return 0;
   TG_COUNT(challenge_acks);
   tg_pcb_wake(flow);
   tcp_send_empty_ack(flow->pcb);
@@ -99,7 +106,10 @@ int tg_tcp_acceptable(struct tg_flow *flow, struct pbuf *p, struct tcp_hdr *head
   const struct tcp_pcb *pcb = flow->pcb;
   u32_t flags = TCPH_FLAGS(header), ahead = lwip_ntohl(header->seqno) - pcb->rcv_nxt;
   if ((flags & (TCP_SYN | TCP_RST | TCP_ACK)) != TCP_ACK) return control(flow, flags, ahead);
-  if (pcb->state == TIME_WAIT) return 1;
+  if (pcb->state == TIME_WAIT) { /* lwIP acknowledges what has a length, and waits anew for a FIN (RFC 9293 3.10.7.4) */
+    int has_length = p->tot_len > TCPH_HDRLEN_BYTES(header) || (flags & TCP_FIN);
+    return !has_length || answer_allowed(flow) ? 1 : ignore();
+  }
 
   /* RFC 5961 5.2; before the client has acknowledged the SYN a wrong one is answered by RST, by lwIP. */
   u32_t oldest = pcb->lastack - pcb->snd_wnd_max;

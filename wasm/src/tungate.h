@@ -175,7 +175,7 @@ void tg_dial_proved(struct tg_dial *dial);
 void tg_tcp_displace(struct tg_dial *dial);
 
 /* ---- pcbs.c ---- */
-enum tg_listed { TG_UNLISTED, TG_LIVE, TG_PARKED };
+enum tg_listed { TG_UNLISTED, TG_LIVE, TG_PARKED, TG_ENDING };
 void tg_pcb_wake(struct tg_flow *flow);
 void tg_pcb_lost(struct tg_flow *flow);
 void tg_pcb_input(struct tg_flow *flow, struct pbuf *p);
