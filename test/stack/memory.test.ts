@@ -26,15 +26,16 @@ function fill(rig: Rig): Client[] {
   return clients
 }
 
-/** Opens flows that hold nothing, until there is no memory for the next: what that one got for an answer. */
+/** Opens flows that hold nothing, until there is no memory for the next, which is the last of those given back. */
 function crowd(rig: Rig): Client[] {
   const clients: Client[] = []
   for (let at = 15_000; ; at++) {
     const { pair, port } = names(at)
     const client = new Client(rig, pair, port)
+    clients.push(client)
     rig.flows.clear()
     try {
-      clients.push(client.open())
+      client.open()
     } catch {
       return clients // no SYN-ACK
     }
@@ -129,6 +130,15 @@ stackTest(
     empty(rig)
   },
 )
+
+stackTest('memory: a dial that finds no memory for its connection has ended', OPTIONS, (t, rig) => {
+  fill(rig)
+  const failed = crowd(rig).at(-1)!
+  t.true(failed.id >= 0, 'its SYN had been held')
+  t.is(rig.error(failed.id), rig.stack.abi.errorMemory)
+  t.is(rig.stack.exports.tg_dials(), 0)
+  empty(rig)
+})
 
 stackTest('memory: connections in TIME_WAIT give theirs to new ones', OPTIONS, (t, rig) => {
   const MANY = 64

@@ -213,6 +213,7 @@ void tg_out_of_memory(struct tg_flow *flow)
 {
   flow->state = TG_GONE;
   flow->error = TG_ERR_MEMORY;
+  tg_dial_end(&flow->dial);
   tg_event(flow, TG_EV_GONE);
   if (flow->pcb != NULL) reset(flow->pcb);
 }
