@@ -118,7 +118,9 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     const { abi, exports, words } = this.stack
     for (let id = exports.tg_next_event(); id >= 0; id = exports.tg_next_event()) {
       const bits = words[abi.eventBits / 4]!
-      if (bits & abi.eventSyn) this.#open(id)
+      const cameAndLeft = abi.eventSyn | abi.eventGone
+      if ((bits & cameAndLeft) === cameAndLeft) exports.tg_tcp_release(id)
+      else if (bits & abi.eventSyn) this.#open(id)
       this.#tcp[id]?.onEvents(bits)
     }
     const count = words[abi.datagramCount / 4]!

@@ -22,6 +22,17 @@ test('data-plane: a SYN is one dial, however often it comes, and is answered whe
   t.is(rig.plane.counters().dials_in_flight, 0)
 })
 
+test('data-plane: a SYN whose client has left in the same batch is no dial', async t => {
+  const rig = await open(t)
+  t.deepEqual(rig.send(segment(Flag.syn), segment(Flag.rst, { seq: 1001 })), [])
+  t.is(rig.dialer.waiting.length, 0)
+  t.deepEqual(rig.plane.flows(), [])
+  const { dials_in_flight, flow_slots, tcp_flows } = rig.plane.counters()
+  t.deepEqual([dials_in_flight, flow_slots, tcp_flows], [0, 0, 0])
+  rig.send(segment(Flag.syn, { seq: 2000 }))
+  t.is(rig.dialer.waiting.length, 1, 'the next one is')
+})
+
 test('data-plane: a failed dial is told to the client in the same turn, with one debug line', async t => {
   const rig = await open(t)
   rig.send(segment(Flag.syn))
