@@ -253,7 +253,10 @@ static void set(struct input *in, u8_t what)
   const u8_t *at;
   u32_t count;
   switch (what) {
-  case 28: client_of(in)->window = take16(in); break;
+  case 28:
+    count = take16(in); /* first: the corpus was made so */
+    client_of(in)->window = (u16_t)count;
+    break;
   case 29:
     memset(options, 0, sizeof options);
     option_bytes = take(in, &at, take8(in) % 41);
@@ -286,3 +289,50 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
   world_end();
   return 0;
 }
+
+#ifndef __wasm__
+/*
+ * What chance puts together too seldom: bytes in flight, of which the client acknowledges some while it takes back its window,
+ * an end, timers, an acknowledgement of all, and a client that goes on. Each step may be missing, come twice, or be another.
+ */
+static size_t put_end(u8_t *at, unsigned seed)
+{
+  static const u16_t windows[] = {0, 1, 512, 1024, 2999, 3000, 65535, 0x8000};
+  u8_t client = (u8_t)(seed >> 8), times = (u8_t)(seed >> 16);
+  u16_t window = windows[seed >> 20 & 7], acknowledged = (u16_t)-(100 << (seed >> 23 & 7));
+  u8_t low = (u8_t)window, high = (u8_t)(window >> 8);
+  const u8_t steps[][8] = { /* bytes of input, and these */
+    {3, 0, client, 2},                                                  /* it connects, */
+    {2, 1, client},
+    {5, 18, 0, (u8_t)(seed >> 11), (u8_t)(seed >> 26), 2},              /* the host writes, */
+    {4, 28, low, high, client},                                         /* the window is taken back, */
+    {6, 4, client, TCP_ACK, 4, (u8_t)acknowledged, acknowledged >> 8},  /* some is acknowledged, */
+    {2, 15, 0},                                                         /* the upstream ends, */
+    {2, 23, times},                                                     /* time passes, */
+    {4, 28, 0xff, 0xff, client},
+    {2, 1, client},                                                     /* all is acknowledged, */
+    {4, 2, client, 1, 0},                                               /* a byte comes, */
+    {2, 23, (u8_t)(times >> 3)},
+  };
+  size_t bytes = 0;
+  for (u32_t step = 0; step < LWIP_ARRAYSIZE(steps); step++) {
+    u32_t chance = (seed ^ seed >> 13) * (2 * step + 7) >> 4 & 15;
+    for (u32_t copies = chance == 0 ? 0 : chance == 1 ? 2 : 1; copies > 0; copies--) {
+      memcpy(at + bytes, steps[step] + 1, steps[step][0]);
+      bytes += steps[step][0];
+    }
+  }
+  return bytes;
+}
+
+/* Every eighth mutation puts an end in such an order behind what was there. */
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t size, size_t max_size, unsigned seed)
+{
+  u8_t end[128];
+  if (seed % 8 != 0) return LLVMFuzzerMutate(bytes, size, max_size);
+  size_t more = put_end(end, seed / 8);
+  if (size + more > max_size) return LLVMFuzzerMutate(bytes, size, max_size);
+  memcpy(bytes + size, end, more);
+  return size + more;
+}
+#endif

@@ -93,7 +93,6 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
   if (owed && sent == tg_egress.packets) tcp_set_flags(flow->pcb, TF_ACK_DELAY); /* also when the segment was dropped */
   if (flow->pcb->flags & TF_ACK_DELAY) flow->ack_bytes += data;
   if (!waits) return;
-  tg_sender_sent_fin(flow);
   tg_reported(flow, &report);
   tg_finish(flow);
 }
@@ -120,23 +119,21 @@ static int is_probed(const struct tcp_pcb *pcb)
   return pcb->state == ESTABLISHED || pcb->state == CLOSE_WAIT;
 }
 
-/* lwIP leaves TF_FIN set for good: what waits for the acknowledgement of a FIN is told by the state. */
 static int idle(const struct tg_flow *flow)
 {
   const struct tcp_pcb *pcb = flow->pcb;
   if (is_probed(pcb) && tg_config.keep_alive_ms != 0 && tcp_ticks - pcb->tmr > keep_alive_ticks()) return 0;
-  u32_t pending = TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND | (pcb->state == FIN_WAIT_2 ? TF_RXCLOSED : TF_FIN);
-  return flow->tx_bytes == 0 && pcb->state != SYN_RCVD && pcb->state != LAST_ACK && pcb->unsent == NULL && pcb->unacked == NULL &&
-         pcb->ooseq == NULL && pcb->refused_data == NULL && pcb->keep_cnt_sent == 0 && (pcb->flags & pending) == 0;
+  return flow->tx_bytes == 0 && flow->sender.nxt == flow->sender.una && pcb->state != SYN_RCVD && pcb->ooseq == NULL &&
+         pcb->refused_data == NULL && pcb->keep_cnt_sent == 0 && (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW)) == 0;
 }
 
 /*
  * lwIP gives LAST_ACK two TCP_MSL since the last segment, also while the client's window is closed on data before the
- * FIN. As long as anything is unacknowledged its retransmissions are the bound, and the host's half-close time-out.
+ * FIN. The bound is that of retransmissions, and the host's half-close time-out.
  */
 static void keep_last_ack(struct tcp_pcb *pcb)
 {
-  if (pcb->state == LAST_ACK && (pcb->unacked != NULL || pcb->unsent != NULL)) pcb->tmr = tcp_ticks;
+  if (pcb->state == LAST_ACK) pcb->tmr = tcp_ticks;
 }
 
 /* All are parked with the same keep-alive time, so the first is due first; lwIP's clock stood still meanwhile. */
@@ -155,7 +152,7 @@ static void wake_due(void)
 void tg_pcbs_senders(void)
 {
   for (struct tg_flow *flow = live.head; flow != NULL; flow = flow->list_next)
-    if (flow->tx_bytes > 0 || flow->sender.nxt != flow->pcb->snd_nxt || flow->sender.nxt != flow->sender.una)
+    if (flow->tx_bytes > 0 || flow->sender.nxt != flow->sender.una)
       tg_sender_tick(flow);
 }
 

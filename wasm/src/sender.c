@@ -247,19 +247,15 @@ void tg_send(struct tg_flow *flow)
   tg_recovery_arm(flow);
 }
 
-/* lwIP has sent the FIN that it was told to: it is recovered like data. */
-void tg_sender_sent_fin(struct tg_flow *flow)
+/* It is recovered like data; also where the egress table has no room for it, as if it were lost on the way. */
+void tg_send_fin(struct tg_flow *flow)
 {
   struct tg_sender *sender = &flow->sender;
-  struct tcp_pcb *pcb = flow->pcb;
-  if (!sender->open || pcb == NULL) return;
-  if (pcb->state > SYN_RCVD) {
-    pcb->rtime = -1; /* lwIP's retransmission timer: it would send super-segments, and a FIN before the data */
-    pcb->dupacks = 0;
-  }
-  if (sender->has_fin || pcb->snd_nxt == sender->nxt) return;
+  int room;
+  if (sender->nxt == sender->una) tg_congestion_idle(sender);
+  emit(flow, sender->nxt, NULL, 0, 0, TCP_ACK | TCP_FIN, &room);
   tg_span_add(sender, sender->nxt);
-  sender->nxt = pcb->snd_nxt;
+  flow->pcb->snd_nxt = flow->pcb->snd_lbb = ++sender->nxt;
   sender->has_fin = 1;
   tg_recovery_arm(flow);
 }
@@ -286,7 +282,6 @@ void tg_sender_tick(struct tg_flow *flow)
 {
   struct tg_sender *sender = &flow->sender;
   if (!sender->open) return;
-  if (flow->pcb->snd_nxt != sender->nxt) tg_sender_sent_fin(flow);
   if (sender->timer != TG_TIMER_NONE && tg_now_us >= sender->timer_at) {
     if (sender->timer == TG_TIMER_PERSIST) probe_window(flow);
     else tg_recovery_timer(flow);

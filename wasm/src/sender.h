@@ -1,6 +1,6 @@
 /*
  * The sender's half of a flow: what was sent to the client, when, and what became of it. lwIP has no part in it but for the
- * handshake and the FIN (ARCHITECTURE.md). Times are microseconds; sequences are the client's to acknowledge.
+ * handshake (ARCHITECTURE.md). Times are microseconds; sequences are the client's to acknowledge.
  */
 #ifndef TUNGATE_SENDER_H
 #define TUNGATE_SENDER_H
@@ -75,7 +75,7 @@ u32_t tg_send_piece(struct tg_flow *flow, u32_t sequence, u32_t bytes);
 u32_t tg_send_new(struct tg_flow *flow, u32_t bytes);
 u32_t tg_send_window(const struct tg_flow *flow);
 u32_t tg_in_flight(const struct tg_sender *sender);
-void tg_sender_sent_fin(struct tg_flow *flow);
+void tg_send_fin(struct tg_flow *flow);
 void tg_sender_tick(struct tg_flow *flow);
 
 /* ---- spans.c ---- */

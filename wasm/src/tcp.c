@@ -40,17 +40,20 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
 }
 
 /*
- * The FIN goes out in a segment of its own, when all data has been sent once: it is lwIP's, which knows nothing of the data.
- * What is not sent waits for an acknowledgement, and that leads back here.
+ * The FIN goes out in a segment of its own, when all data has been sent once and the client's window reaches to it. Until then
+ * something is in flight or unsent, whose acknowledgement leads back here. lwIP is told of the state that follows, and no more:
+ * in its queues its own timers, which know nothing of the data, would take care of the FIN.
  */
 void tg_finish(struct tg_flow *flow)
 {
-  if (!flow->finishing || flow->pcb == NULL || flow->sender.unsent > 0) return;
+  struct tcp_pcb *pcb = flow->pcb;
+  if (!flow->finishing || pcb == NULL || flow->sender.unsent > 0) return;
+  if (flow->sender.nxt - flow->sender.una > pcb->snd_wnd) return;
   flow->finishing = 0;
+  if (pcb->state != ESTABLISHED && pcb->state != CLOSE_WAIT) return;
   tg_pcb_wake(flow);
-  flow->pcb->cwnd = TCP_SND_BUF; /* lwIP's own window is not asked */
-  if (tcp_shutdown(flow->pcb, 0, 1) == ERR_OK) tcp_output(flow->pcb);
-  tg_sender_sent_fin(flow);
+  pcb->state = pcb->state == ESTABLISHED ? FIN_WAIT_1 : LAST_ACK;
+  tg_send_fin(flow);
 }
 
 /* The PCB is gone, or goes right after this call. */
