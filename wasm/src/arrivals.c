@@ -80,17 +80,9 @@ static void take_acked(struct tg_sender *sender, u32_t una, struct arrival *got)
     u32_t end = tg_span_end(sender, 0);
     u32_t part = TCP_SEQ_LEQ(end, una) ? end : una;
     if (TCP_SEQ_LEQ(part, first->start)) break;
-    if (first->state == TG_SACKED) sender->sacked -= part - first->start;
-    else {
-      if (first->state == TG_LOST) sender->lost -= part - first->start;
-      arrived(sender, first, part, got);
-    }
-    if (part != end) {
-      first->start = una;
-      break;
-    }
-    sender->first_span++;
-    sender->span_count--;
+    if (first->state != TG_SACKED) arrived(sender, first, part, got);
+    tg_span_acked(sender, part);
+    if (part != end) break;
   }
   sender->una = una;
   if (TCP_SEQ_LT(sender->fack, una)) sender->fack = una;
@@ -110,9 +102,8 @@ static void take_block(struct tg_sender *sender, u32_t left, u32_t right, struct
       continue;
     }
     if (TCP_SEQ_GT(tg_span_end(sender, index), right) && !tg_span_split(sender, index, right)) return;
-    struct tg_span *span = tg_span_at(sender, index);
-    arrived(sender, span, tg_span_end(sender, index), got);
-    span->state = TG_SACKED;
+    arrived(sender, tg_span_at(sender, index), tg_span_end(sender, index), got);
+    tg_span_set(sender, index, TG_SACKED);
   }
 }
 
@@ -178,8 +169,8 @@ static void count_duplicates(struct tg_flow *flow, const struct tg_report *repor
 static void undo(struct tg_sender *sender)
 {
   for (u32_t index = 0; index < sender->span_count; index++) {
-    struct tg_span *span = tg_span_at(sender, index);
-    if (span->state == TG_LOST && !span->resent) span->state = TG_SENT;
+    const struct tg_span *span = tg_span_at(sender, index);
+    if (span->state == TG_LOST && !span->resent) tg_span_set(sender, index, TG_SENT);
   }
   tg_spans_tidy(sender);
   sender->rack_rtt_us = 0;

@@ -45,7 +45,7 @@ void tg_find_lost(struct tg_flow *flow)
   u32_t patience = sender->reordering ? LWIP_MAX(sender->rack_rtt_us, sender->srtt_us) : sender->rack_rtt_us;
   patience += reorder_window(sender, flow->peer_mss);
   for (u32_t index = 0; index < sender->span_count; index++) {
-    struct tg_span *span = tg_span_at(sender, index);
+    const struct tg_span *span = tg_span_at(sender, index);
     if (span->state != TG_SENT) continue;
     s32_t earlier = (s32_t)(sender->rack_us - span->sent_us);
     if (earlier < 0 || (earlier == 0 && TCP_SEQ_GEQ(span->start, sender->rack_end))) continue;
@@ -54,7 +54,7 @@ void tg_find_lost(struct tg_flow *flow)
       if (soonest == 0 || patience - waited < soonest) soonest = patience - waited;
       continue;
     }
-    span->state = TG_LOST;
+    tg_span_set(sender, index, TG_LOST);
     lost += tg_span_end(sender, index) - span->start;
   }
   if (soonest != 0) sender->reorder_at = tg_now_us + soonest;
@@ -71,7 +71,7 @@ void tg_lose_first(struct tg_flow *flow)
   if (sender->span_count == 0 || tg_span_at(sender, 0)->state != TG_SENT) return;
   u32_t end = sender->una + flow->peer_mss;
   if (TCP_SEQ_LT(end, tg_span_end(sender, 0)) && !tg_span_split(sender, 0, end)) return;
-  tg_span_at(sender, 0)->state = TG_LOST;
+  tg_span_set(sender, 0, TG_LOST);
   sender->round_lost += tg_span_end(sender, 0) - sender->una;
   begin_recovery(sender);
   tg_spans_tidy(sender);
@@ -85,7 +85,7 @@ static void resent(struct tg_sender *sender, u32_t index, u32_t bytes)
   if (TCP_SEQ_LT(span->start + bytes, tg_span_end(sender, index)) &&
       tg_span_split(sender, index, span->start + bytes))
     span = tg_span_at(sender, index);
-  span->state = TG_SENT;
+  tg_span_set(sender, index, TG_SENT);
   span->resent = 1;
   span->sent_us = (u32_t)tg_now_us;
   sender->resent[sender->resent_count++ % TG_RESENT_KEPT] = span->start;
@@ -113,7 +113,6 @@ void tg_resend(struct tg_flow *flow)
     u32_t sent = tg_send_piece(flow, span->start, LWIP_MIN(bytes, room));
     if (sent == 0) return;
     resent(sender, index, sent);
-    sender->lost -= LWIP_MIN(sender->lost, tg_span_end(sender, index) - tg_span_at(sender, index)->start);
   }
 }
 
@@ -135,7 +134,7 @@ static int may_probe(const struct tg_flow *flow)
 {
   const struct tg_sender *sender = &flow->sender;
   return (flow->pcb->flags & TF_SACK) && !sender->recovering && !sender->probing && sender->sacked == 0 &&
-         sender->backoff == 0 && sender->srtt_us != 0 && flow->pcb->snd_wnd > 0;
+         sender->lost == 0 && sender->backoff == 0 && sender->srtt_us != 0 && flow->pcb->snd_wnd > 0;
 }
 
 /* The timer that is due first of those that what is in flight needs. */
@@ -199,8 +198,7 @@ static void time_out(struct tg_flow *flow)
   int reneged = tg_span_at(sender, 0)->state == TG_SACKED;
   if (reneged) sender->fack = sender->una;
   for (u32_t index = 0; index < sender->span_count; index++) {
-    struct tg_span *span = tg_span_at(sender, index);
-    if (span->state == TG_SENT || reneged) span->state = TG_LOST;
+    if (tg_span_at(sender, index)->state == TG_SENT || reneged) tg_span_set(sender, index, TG_LOST);
   }
   tg_spans_tidy(sender);
   sender->recovering = sender->timed_out = 1;

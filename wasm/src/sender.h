@@ -84,6 +84,8 @@ int tg_span_split(struct tg_sender *sender, u32_t index, u32_t sequence);
 u32_t tg_span_find(const struct tg_sender *sender, u32_t sequence);
 struct tg_span *tg_span_at(const struct tg_sender *sender, u32_t index);
 u32_t tg_span_end(const struct tg_sender *sender, u32_t index);
+void tg_span_set(struct tg_sender *sender, u32_t index, u8_t state);
+void tg_span_acked(struct tg_sender *sender, u32_t sequence);
 void tg_spans_tidy(struct tg_sender *sender);
 void tg_spans_free(struct tg_sender *sender);
 

@@ -23,6 +23,35 @@ void tg_spans_free(struct tg_sender *sender)
   sender->spans = sender->few;
   sender->span_room = TG_FEW_SPANS;
   sender->first_span = sender->span_count = 0;
+  sender->sacked = sender->lost = 0;
+}
+
+static void count(struct tg_sender *sender, u32_t state, u32_t bytes)
+{
+  if (state == TG_SACKED) sender->sacked += bytes;
+  if (state == TG_LOST) sender->lost += bytes;
+}
+
+/* The one place where what became of a span changes, and with it what is counted of it. */
+void tg_span_set(struct tg_sender *sender, u32_t index, u8_t state)
+{
+  struct tg_span *span = at(sender, index);
+  u32_t bytes = tg_span_end(sender, index) - span->start;
+  count(sender, span->state, 0u - bytes);
+  count(sender, state, bytes);
+  span->state = state;
+}
+
+/* The first span is in flight no more up to `sequence`, which is inside of it or its end. */
+void tg_span_acked(struct tg_sender *sender, u32_t sequence)
+{
+  struct tg_span *first = at(sender, 0);
+  int is_all = sequence == tg_span_end(sender, 0);
+  count(sender, first->state, first->start - sequence);
+  first->start = sequence;
+  if (!is_all) return;
+  sender->first_span++;
+  sender->span_count--;
 }
 
 /* Room for one more. 0: at the bound, or no memory. */
@@ -45,16 +74,24 @@ static int has_room(struct tg_sender *sender)
   return 1;
 }
 
-/* Bytes from `start` == nxt on are being sent for the first time. */
+/*
+ * Bytes from `start` == nxt on are being sent for the first time. Without room for a span they are of the last one, which
+ * then is in flight again as a whole, whatever was known of it: what it says must be true of all of it.
+ */
 void tg_span_add(struct tg_sender *sender, u32_t start)
 {
   u32_t now = (u32_t)tg_now_us;
   struct tg_span *last = sender->span_count > 0 ? at(sender, sender->span_count - 1) : NULL;
   int joins = last != NULL && last->state == TG_SENT && !last->resent;
   if (joins && now - last->sent_us < MERGE_US) return;
-  if (has_room(sender)) *at(sender, sender->span_count++) = (struct tg_span){start, now, TG_SENT, 0};
-  else if (joins) last->sent_us = now;
-  /* else it shares the fate of the last span, which a retransmission time-out ends at the latest */
+  if (has_room(sender)) {
+    *at(sender, sender->span_count++) = (struct tg_span){start, now, TG_SENT, 0};
+    return;
+  }
+  u32_t index = sender->span_count - 1;
+  tg_span_set(sender, index, TG_SENT);
+  if (!joins) at(sender, index)->resent = 1;
+  at(sender, index)->sent_us = now;
 }
 
 /* Cuts a span in two at a sequence inside of it. 0: no room, it stays whole. */
@@ -75,20 +112,16 @@ static int alike(const struct tg_span *a, const struct tg_span *b)
   return a->state == TG_SACKED || (a->resent == b->resent && (a->state == TG_LOST || a->sent_us == b->sent_us));
 }
 
-/* Neighbours that do not differ any more become one; counts what is SACKed and what is lost. */
+/* Neighbours that do not differ any more become one. */
 void tg_spans_tidy(struct tg_sender *sender)
 {
-  u32_t kept = 0, count = sender->span_count;
-  u32_t bytes[3] = {0};
-  for (u32_t index = 0; index < count; index++) {
+  u32_t kept = 0;
+  for (u32_t index = 0; index < sender->span_count; index++) {
     struct tg_span *span = at(sender, index);
-    bytes[span->state] += tg_span_end(sender, index) - span->start;
     if (kept > 0 && alike(at(sender, kept - 1), span)) continue;
     *at(sender, kept++) = *span;
   }
   sender->span_count = kept;
-  sender->sacked = bytes[TG_SACKED];
-  sender->lost = bytes[TG_LOST];
 }
 
 /* The span of a sequence that is in flight. */
