@@ -2,7 +2,7 @@
 import type { ExecutionContext } from 'ava'
 import { Flag } from '../helpers/packets.ts'
 import { type Fate, Line, type Piece } from './line.ts'
-import { Client, pattern, stackTest } from './rig.ts'
+import { Client, LINUX_OPTIONS, pattern, stackTest } from './rig.ts'
 
 const MSS = 1460
 /** A window of many segments, as after some round trips of a stream. */
@@ -298,4 +298,49 @@ stackTest('recovery: pieces of odd lengths are summed right where they begin at 
   }
   t.true(Buffer.concat(got).equals(pattern(written)))
   client.close()
+})
+
+stackTest('recovery: a lost flight costs one time-out where the handshake told no round trip', {}, (t, rig) => {
+  const client = new Client(rig)
+  client.knock()
+  const [answer] = rig.tell('accept', client.id)
+  rig.tick(600)
+  client.send(Flag.syn, { ack: 0, options: LINUX_OPTIONS, seq: client.isn }) // it asks again: which SYN-ACK will it answer?
+  client.seq = client.isn + 1
+  client.ack = (answer!.tcp!.seq + 1) >>> 0
+  client.send(Flag.ack)
+  const line = new Line(rig, client)
+  line.fate = ({ copy }) => (copy === 1 ? [] : [10])
+  const data = pattern(8 * MSS)
+  const took = line.send(data, 20_000)
+  t.is(rig.counter('tcp_timeouts'), 1)
+  t.true(took <= 1400, `${took} ms`)
+  finish(t, line, data)
+})
+
+stackTest('recovery: a lost flight costs two time-outs at most where the path has become shorter', {}, (t, rig) => {
+  const line = Line.open(rig, { rttMs: 200 })
+  line.send(pattern(100_000), 5000)
+  line.wait(300)
+  line.fate = ({ copy }) => (copy === 1 ? [] : [1])
+  const data = pattern(8 * MSS)
+  const took = line.send(data, 20_000)
+  t.true(rig.counter('tcp_timeouts') <= 2, `${rig.counter('tcp_timeouts')} time-outs`)
+  t.true(took <= 2000, `${took} ms`)
+  finish(t, line, Buffer.concat([pattern(100_000), data]))
+})
+
+stackTest('recovery: the shortest round trip counts for ten seconds, not a mean of late', {}, (t, rig) => {
+  const line = Line.open(rig)
+  const start = line.now
+  for (let turn = 0; line.now - start < 12_000; turn++) {
+    line.fate = () => [turn % 8 === 0 && line.now - start < 9000 ? 10 : 190]
+    line.send(pattern(2 * MSS), 2000)
+  }
+  line.wait(300)
+  const before = rig.counter('tcp_timeouts')
+  line.fate = ({ copy }) => (copy === 1 ? [] : [10])
+  line.send(pattern(8 * MSS), 20_000)
+  t.is(rig.counter('tcp_timeouts'), before + 1, 'no time-out is undone that was right')
+  line.client.close()
 })

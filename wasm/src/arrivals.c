@@ -61,7 +61,7 @@ static void arrived(struct tg_sender *sender, const struct tg_span *span, u32_t 
     if (span->state == TG_LOST) got->spurious = 1;
     if (!got->timed || (s32_t)(span->sent_us - got->newest_us) > 0) got->newest_us = span->sent_us;
     got->timed = 1;
-  } else if (now - span->sent_us < sender->min_rtt_us) {
+  } else if (sender->min_rtt_us != TG_NEVER && now - span->sent_us < sender->min_rtt_us) {
     sender->reordering = got->spurious = 1; /* too early for the second one: the first has arrived */
     return;
   }
@@ -165,6 +165,7 @@ static void count_duplicates(struct tg_flow *flow, const struct tg_report *repor
 /*
  * The time-out was too early: what it took for lost has arrived without being sent again, or sooner than the second copy can
  * (RFC 5682 and RFC 3522 in spirit). What arrived before that may have been a first copy as well: its time tells nothing.
+ * Once for what was in flight then: a path that has become shorter looks the same, and what it lost is still to be repaired.
  */
 static void undo(struct tg_sender *sender)
 {
@@ -174,6 +175,8 @@ static void undo(struct tg_sender *sender)
   }
   tg_spans_tidy(sender);
   sender->rack_rtt_us = 0;
+  sender->undone = 1;
+  sender->undone_end = sender->recovery_point;
   end_recovery(sender);
   tg_congestion_undo(sender);
 }
@@ -188,6 +191,7 @@ static void forward(struct tg_flow *flow, u32_t acked, struct arrival *got)
   }
   tg_acked(flow, acked);
   sender->backoff = sender->tries = 0;
+  if (sender->undone && TCP_SEQ_GEQ(sender->una, sender->undone_end)) sender->undone = 0;
   if (sender->probing && TCP_SEQ_GEQ(sender->una, sender->probe_end)) sender->probing = 0;
   if (sender->recovering && TCP_SEQ_GEQ(sender->una, sender->recovery_point)) end_recovery(sender);
 }
@@ -202,7 +206,7 @@ void tg_reported(struct tg_flow *flow, const struct tg_report *report)
   if (acked > 0) forward(flow, acked, &got);
   if (report->blocks > 0 && sender->span_count > 0) take_blocks(flow, report, &got);
   if (!(pcb->flags & TF_SACK)) count_duplicates(flow, report, acked);
-  if (got.spurious && sender->timed_out) undo(sender);
+  if (got.spurious && sender->timed_out && !sender->undone) undo(sender);
   if (got.delivered > 0) {
     sender->progress_at = sender->probe_base_at = tg_now_us;
     if (got.timed) tg_congestion_rtt(sender, LWIP_MAX((u32_t)tg_now_us - got.newest_us, 1));

@@ -20,13 +20,12 @@
 #define RTO_MIN_US 200000
 #define RTO_FIRST_US 1000000
 #define RTO_MAX_US 60000000
-#define NEVER 0xffffffffu
 
 void tg_congestion_open(struct tg_sender *sender, u32_t initial_window)
 {
   sender->initial_window = sender->cwnd = initial_window;
-  sender->ssthresh = NEVER;
-  sender->base_us = sender->next_base_us = sender->min_rtt_us = NEVER;
+  sender->ssthresh = TG_NEVER;
+  sender->base_us = sender->next_base_us = sender->min_rtt_us = sender->next_min_rtt_us = TG_NEVER;
   sender->round_at = sender->base_at = tg_now_us;
 }
 
@@ -49,6 +48,7 @@ void tg_congestion_rtt(struct tg_sender *sender, u32_t rtt_us)
     sender->srtt_us += rtt_us / 8 - sender->srtt_us / 8;
   }
   sender->min_rtt_us = LWIP_MIN(sender->min_rtt_us, rtt_us);
+  sender->next_min_rtt_us = LWIP_MIN(sender->next_min_rtt_us, rtt_us);
   sender->round_rtt_us += rtt_us;
   sender->round_rtts++;
 }
@@ -59,8 +59,9 @@ static void look_for_queue(struct tg_sender *sender)
   u32_t mean = sender->round_rtt_us / sender->round_rtts;
   if (tg_now_us - sender->base_at > BASE_AGE_US) {
     sender->base_us = sender->next_base_us;
-    sender->next_base_us = NEVER;
-    sender->min_rtt_us = sender->srtt_us;
+    sender->next_base_us = TG_NEVER;
+    sender->min_rtt_us = sender->next_min_rtt_us;
+    sender->next_min_rtt_us = TG_NEVER;
     sender->base_at = tg_now_us;
   }
   sender->next_base_us = LWIP_MIN(sender->next_base_us, mean);

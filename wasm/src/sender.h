@@ -7,6 +7,8 @@
 
 #include "lwip/arch.h"
 
+#define TG_NEVER 0xffffffffu /* of a time, or a bound: there was none yet */
+
 /* In flight at first, or small: no memory of its own is needed. */
 #define TG_FEW_SPANS 4
 /* At the bound a SACK is not believed; its bytes are sent again when they are due. */
@@ -37,17 +39,18 @@ struct tg_sender {
   u32_t sacked, lost; /* bytes in spans of that state */
   u32_t fack;         /* behind the highest SACKed byte */
   u32_t rack_us, rack_end, rack_rtt_us; /* of what was sent last and has arrived (RFC 8985 5.2) */
-  u32_t recovery_point, probe_end, spurious_end;
+  u32_t recovery_point, probe_end, spurious_end, undone_end;
   u32_t resent[TG_RESENT_KEPT]; /* where the last retransmissions began */
   u32_t resent_count;
-  u8_t recovering, timed_out, probing, duplicates;
+  u8_t recovering, timed_out, undone, probing, duplicates;
   u8_t reordering, reorder_mult, reorder_persist;
   u8_t backoff, tries; /* time-outs since the last progress: for their distance, and to give up */
   u8_t timer;
   u64_t timer_at, reorder_at, progress_at, probe_base_at;
 
   /* round trips and the congestion window (congestion.c) */
-  u32_t srtt_us, rttvar_us, min_rtt_us;
+  u32_t srtt_us, rttvar_us;
+  u32_t min_rtt_us, next_min_rtt_us; /* the lowest of these and of the last ten seconds */
   u32_t cwnd, ssthresh, initial_window, cwnd_before;
   u64_t round_at, base_at;
   u32_t round_delivered, round_lost, round_rtt_us, round_rtts;
