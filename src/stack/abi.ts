@@ -51,6 +51,7 @@ export interface Exports {
   tg_receive_held(): number
   tg_fragments_held(): number
   tg_out_of_order_held(): number
+  tg_spans_held(): number
   tg_send_used(): number
   tg_memory_size(): number
   tg_memory_used(): number
@@ -98,6 +99,7 @@ export const EXPORT_NAMES = [
   'tg_receive_held',
   'tg_fragments_held',
   'tg_out_of_order_held',
+  'tg_spans_held',
   'tg_send_used',
   'tg_memory_size',
   'tg_memory_used',

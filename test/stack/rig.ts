@@ -178,6 +178,7 @@ export class Rig {
       receiveBytes: x.tg_receive_held(),
       fragmentBytes: x.tg_fragments_held(),
       outOfOrderBytes: x.tg_out_of_order_held(),
+      spanBytes: x.tg_spans_held(),
       endpoints: x.tg_endpoints_used(),
       slots: this.stack.abi.slots - x.tg_prepare(),
     }
@@ -191,6 +192,7 @@ const NOTHING = {
   receiveBytes: 0,
   fragmentBytes: 0,
   outOfOrderBytes: 0,
+  spanBytes: 0,
   endpoints: 0,
   slots: 0,
 }

@@ -76,3 +76,43 @@ for (const last of ['arrived', 'is missing'])
       client.close()
     },
   )
+
+const FLOWS = 780
+const MIB = 1 << 20
+
+stackTest(
+  'spans: their memory is bounded for all flows together, and each still has some',
+  { vnetHdr: true, maxFlows: FLOWS },
+  (t, rig) => {
+    const bytes = 49_200
+    const clients = Array.from({ length: FLOWS }, (_, at) => new Client(rig, undefined, 1000 + at).open(OPTIONS))
+    const flights: Packet[][] = []
+    for (const client of clients) {
+      const { out } = fly(rig, client, 0, bytes)
+      flights.push(out)
+      const blocks: Block[] = []
+      for (let at = MSS; at < length(out) - 2 * MSS; at += 2 * MSS)
+        blocks.push([client.ack + at, client.ack + at + MSS])
+      rig.send(sacks(client, blocks))
+    }
+    const held = rig.stack.exports.tg_spans_held()
+    t.true(held > 7 * MIB, `${held} bytes`)
+    t.true(held <= 8 * MIB + FLOWS * 64 * 12, `${held} bytes`)
+    const last = clients.at(-1)!
+    t.true(takeAll(rig, last, flights.at(-1)!, bytes).equals(pattern(bytes)))
+    for (const client of clients) rig.tell('abort', client.id)
+    for (const client of clients) rig.tell('release', client.id)
+  },
+)
+
+for (const size of [1, MSS - 1])
+  stackTest(`spans: blocks of ${size} bytes, less than a segment, make none`, {}, (t, rig) => {
+    const client = new Client(rig).open(OPTIONS)
+    const { out } = fly(rig, client, 0, 400)
+    const blocks: Block[] = []
+    for (let at = 1; at + size < 400; at += size + 1) blocks.push([client.ack + at, client.ack + at + size])
+    rig.send(sacks(client, blocks))
+    t.is(rig.stack.exports.tg_spans_held(), 0, 'what each flow has of its own is enough')
+    t.true(takeAll(rig, client, out, 400).equals(pattern(400)))
+    client.close()
+  })

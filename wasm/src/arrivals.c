@@ -91,6 +91,15 @@ static void take_acked(struct tg_sender *sender, u32_t una, struct arrival *got)
   sender->rack_rtt_us = 0;
 }
 
+/*
+ * A client takes whole segments. What is shorter is believed where something that was sent ends: otherwise it is a means to have
+ * what is in flight cut to pieces.
+ */
+static int is_segments(const struct tg_sender *sender, u32_t left, u32_t right)
+{
+  return right - left >= sender->mss || tg_span_end(sender, tg_span_find(sender, right - 1)) == right;
+}
+
 static void take_block(struct tg_sender *sender, u32_t left, u32_t right, struct arrival *got)
 {
   for (u32_t index = tg_span_find(sender, left); index < sender->span_count; index++) {
@@ -135,6 +144,7 @@ static void take_blocks(struct tg_flow *flow, const struct tg_report *report, st
       continue;
     }
     if (TCP_SEQ_LT(left, sender->una) || TCP_SEQ_GT(right, sender->nxt)) continue;
+    if (!is_segments(sender, left, right)) continue;
     take_block(sender, left, right, got);
     if (TCP_SEQ_GT(right, highest)) highest = right;
   }

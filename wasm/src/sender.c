@@ -26,6 +26,7 @@ void tg_sender_open(struct tg_flow *flow)
   tg_spans_free(sender);
   sender->reorder_mult = 1;
   sender->open = 1;
+  sender->mss = flow->peer_mss;
   /* RFC 6928; with offload two super-segments: such a client is mostly on this machine. */
   u32_t mss = flow->peer_mss, initial = LWIP_MIN(10 * mss, LWIP_MAX(2 * mss, 14600));
   tg_congestion_open(sender, tg_config.vnet ? LWIP_MAX(initial, 2u * pcb->mss) : initial);

@@ -13,6 +13,8 @@
 #define TG_FEW_SPANS 4
 /* At the bound a SACK is not believed; its bytes are sent again when they are due. */
 #define TG_MAX_SPANS 1024
+#define TG_ANY_SPANS 64 /* each flow may have so many; more where as much is in flight, within TG_SPAN_BUDGET */
+#define TG_SPAN_BUDGET (8u << 20) /* memory of spans, all flows */
 #define TG_RESENT_KEPT 16
 #define TG_DUPLICATES 3 /* segments behind a gap that make it a loss where nothing overtakes (RFC 5681 3.2) */
 
@@ -30,6 +32,7 @@ enum tg_timer { TG_TIMER_NONE, TG_TIMER_REORDER, TG_TIMER_PROBE, TG_TIMER_TIMEOU
 struct tg_sender {
   u32_t una, nxt; /* SND.UNA, SND.NXT (RFC 9293 3.3.1) */
   u32_t unsent;   /* bytes in chunks that were never sent */
+  u32_t mss;      /* the client's */
   struct tg_chunk *next_chunk; /* the first with such bytes */
   u8_t open, has_fin;          /* the last sequence in flight is a FIN */
 

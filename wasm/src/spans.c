@@ -7,6 +7,8 @@
 /* What is sent within this time counts as sent at once. */
 #define MERGE_US 500
 
+static u32_t held; /* memory of spans, all flows */
+
 static struct tg_span *at(const struct tg_sender *sender, u32_t index)
 {
   return &sender->spans[sender->first_span + index];
@@ -17,9 +19,16 @@ u32_t tg_span_end(const struct tg_sender *sender, u32_t index)
   return index + 1 < sender->span_count ? at(sender, index + 1)->start : sender->nxt;
 }
 
+static void free_memory(struct tg_sender *sender)
+{
+  if (sender->spans == NULL || sender->spans == sender->few) return;
+  held -= sender->span_room * sizeof *sender->spans;
+  mem_free(sender->spans);
+}
+
 void tg_spans_free(struct tg_sender *sender)
 {
-  if (sender->spans != NULL && sender->spans != sender->few) mem_free(sender->spans);
+  free_memory(sender);
   sender->spans = sender->few;
   sender->span_room = TG_FEW_SPANS;
   sender->first_span = sender->span_count = 0;
@@ -54,6 +63,14 @@ void tg_span_acked(struct tg_sender *sender, u32_t sequence)
   sender->span_count--;
 }
 
+/* As many spans as there are segments in flight say all that can be true of them. */
+static int may_grow(const struct tg_sender *sender, u32_t room)
+{
+  if (room <= TG_ANY_SPANS) return 1;
+  if (room > TG_MAX_SPANS || held + room * sizeof *sender->spans > TG_SPAN_BUDGET) return 0;
+  return (sender->nxt - sender->una) / sender->mss + 1 >= sender->span_room;
+}
+
 /* Room for one more. 0: at the bound, or no memory. */
 static int has_room(struct tg_sender *sender)
 {
@@ -63,12 +80,13 @@ static int has_room(struct tg_sender *sender)
     sender->first_span = 0;
     return 1;
   }
-  if (sender->span_room >= TG_MAX_SPANS) return 0;
   u32_t room = 4 * sender->span_room;
+  if (!may_grow(sender, room)) return 0;
   struct tg_span *more = mem_malloc(room * sizeof *more);
   if (more == NULL) return 0;
   memcpy(more, sender->spans, sender->span_count * sizeof *more);
-  if (sender->spans != sender->few) mem_free(sender->spans);
+  free_memory(sender);
+  held += room * sizeof *more;
   sender->spans = more;
   sender->span_room = room;
   return 1;
@@ -139,4 +157,10 @@ u32_t tg_span_find(const struct tg_sender *sender, u32_t sequence)
 struct tg_span *tg_span_at(const struct tg_sender *sender, u32_t index)
 {
   return at(sender, index);
+}
+
+/* Memory of spans, all flows. */
+TG_EXPORT(tg_spans_held) u32_t tg_spans_held(void)
+{
+  return held;
 }
