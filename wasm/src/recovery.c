@@ -13,8 +13,9 @@
 /* A client may wait so long before it acknowledges a lone segment. */
 #define PROBE_LONE_US 160000
 
-/* Flows whose reordering window is being waited for: the host calls more often meanwhile. */
+/* Flows whose reordering window is being waited for: the host calls more often meanwhile, and only these are looked at then. */
 u32_t tg_reorder_timers;
+static struct tg_flow *reorder_head;
 
 /* ---- losses ---- */
 
@@ -118,11 +119,38 @@ void tg_resend(struct tg_flow *flow)
 
 /* ---- timers ---- */
 
-static void set_timer(struct tg_sender *sender, u8_t timer, u64_t when)
+static void list(struct tg_flow *flow)
 {
-  tg_reorder_timers += (timer == TG_TIMER_REORDER) - (sender->timer == TG_TIMER_REORDER);
+  struct tg_sender *sender = &flow->sender;
+  sender->reorder_prev = NULL;
+  sender->reorder_next = reorder_head;
+  if (reorder_head != NULL) reorder_head->sender.reorder_prev = flow;
+  reorder_head = flow;
+  tg_reorder_timers++;
+}
+
+static void unlist(struct tg_flow *flow)
+{
+  struct tg_sender *sender = &flow->sender;
+  if (sender->reorder_prev != NULL) sender->reorder_prev->sender.reorder_next = sender->reorder_next;
+  else reorder_head = sender->reorder_next;
+  if (sender->reorder_next != NULL) sender->reorder_next->sender.reorder_prev = sender->reorder_prev;
+  tg_reorder_timers--;
+}
+
+static void set_timer(struct tg_flow *flow, u8_t timer, u64_t when)
+{
+  struct tg_sender *sender = &flow->sender;
+  int was = sender->timer == TG_TIMER_REORDER, is = timer == TG_TIMER_REORDER;
+  if (was && !is) unlist(flow);
+  if (is && !was) list(flow);
   sender->timer = timer;
   sender->timer_at = when;
+}
+
+void tg_recovery_disarm(struct tg_flow *flow)
+{
+  set_timer(flow, TG_TIMER_NONE, 0);
 }
 
 static u64_t backed_off_us(const struct tg_sender *sender)
@@ -143,24 +171,24 @@ void tg_recovery_arm(struct tg_flow *flow)
   struct tg_sender *sender = &flow->sender;
   if (sender->nxt == sender->una) {
     int is_closed = sender->unsent > 0 && tg_send_window(flow) < LWIP_MIN(sender->unsent, flow->peer_mss);
-    if (!is_closed) set_timer(sender, TG_TIMER_NONE, 0);
-    else if (sender->timer != TG_TIMER_PERSIST) set_timer(sender, TG_TIMER_PERSIST, tg_now_us + backed_off_us(sender));
+    if (!is_closed) set_timer(flow, TG_TIMER_NONE, 0);
+    else if (sender->timer != TG_TIMER_PERSIST) set_timer(flow, TG_TIMER_PERSIST, tg_now_us + backed_off_us(sender));
     return;
   }
   u64_t timeout = sender->progress_at + backed_off_us(sender);
   if (sender->reorder_at != 0 && sender->reorder_at < timeout) {
-    set_timer(sender, TG_TIMER_REORDER, sender->reorder_at);
+    set_timer(flow, TG_TIMER_REORDER, sender->reorder_at);
     return;
   }
   if (may_probe(flow)) {
     int is_lone = sender->nxt - sender->una <= flow->peer_mss;
     u64_t probe = sender->probe_base_at + 2 * sender->srtt_us + (is_lone ? PROBE_LONE_US : PROBE_MARGIN_US);
     if (probe < timeout) {
-      set_timer(sender, TG_TIMER_PROBE, probe);
+      set_timer(flow, TG_TIMER_PROBE, probe);
       return;
     }
   }
-  set_timer(sender, TG_TIMER_TIMEOUT, timeout);
+  set_timer(flow, TG_TIMER_TIMEOUT, timeout);
 }
 
 /* RFC 8985 7.3: new data if there is some, else the last segment again. */
@@ -215,4 +243,13 @@ void tg_recovery_timer(struct tg_flow *flow)
   else if (timer == TG_TIMER_PROBE) probe(flow);
   else time_out(flow);
   tg_send(flow);
+}
+
+/* Between ticks. A flow may leave the list while it is looked at, and comes to its head. */
+void tg_recovery_hurry(void)
+{
+  for (struct tg_flow *flow = reorder_head, *next; flow != NULL; flow = next) {
+    next = flow->sender.reorder_next;
+    tg_sender_tick(flow);
+  }
 }

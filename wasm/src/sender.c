@@ -37,9 +37,8 @@ void tg_sender_open(struct tg_flow *flow)
 void tg_sender_free(struct tg_flow *flow)
 {
   struct tg_sender *sender = &flow->sender;
-  if (sender->timer == TG_TIMER_REORDER) tg_reorder_timers--;
+  tg_recovery_disarm(flow);
   tg_spans_free(sender);
-  sender->timer = TG_TIMER_NONE;
   sender->open = 0;
   sender->unsent = 0;
   sender->next_chunk = NULL;

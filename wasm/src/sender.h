@@ -29,6 +29,8 @@ struct tg_span {
 
 enum tg_timer { TG_TIMER_NONE, TG_TIMER_REORDER, TG_TIMER_PROBE, TG_TIMER_TIMEOUT, TG_TIMER_PERSIST };
 
+struct tg_flow;
+
 struct tg_sender {
   u32_t una, nxt; /* SND.UNA, SND.NXT (RFC 9293 3.3.1) */
   u32_t unsent;   /* bytes in chunks that were never sent */
@@ -50,6 +52,7 @@ struct tg_sender {
   u8_t backoff, tries; /* time-outs since the last progress: for their distance, and to give up */
   u8_t timer;
   u64_t timer_at, reorder_at, progress_at, probe_base_at;
+  struct tg_flow *reorder_prev, *reorder_next; /* among those with TG_TIMER_REORDER */
 
   /* round trips and the congestion window (congestion.c) */
   u32_t srtt_us, rttvar_us;
@@ -63,8 +66,6 @@ struct tg_sender {
 
   struct tg_span few[TG_FEW_SPANS];
 };
-
-struct tg_flow;
 
 /* What an arriving segment says of what was sent, read before lwIP has it. */
 struct tg_report {
@@ -106,6 +107,8 @@ void tg_lose_first(struct tg_flow *flow);
 void tg_resend(struct tg_flow *flow);
 void tg_recovery_timer(struct tg_flow *flow);
 void tg_recovery_arm(struct tg_flow *flow);
+void tg_recovery_disarm(struct tg_flow *flow);
+void tg_recovery_hurry(void);
 extern u32_t tg_reorder_timers;
 
 /* ---- congestion.c ---- */

@@ -109,17 +109,18 @@ static void set_now(double now_ms)
 /* A host that stood still has not read what has come meanwhile: what seems overdue waits for the next call. */
 #define STALL_US 400000
 
-static void run_senders(void)
+static int stood_still(void)
 {
-  if (tg_now_us - ticked_us < STALL_US) tg_pcbs_senders();
+  u64_t passed = tg_now_us - ticked_us;
   ticked_us = tg_now_us;
+  return passed >= STALL_US;
 }
 
 /* Called between ticks, while tg_reorder_timers is not 0. */
 TG_EXPORT(tg_hurry) void tg_hurry(double now_ms)
 {
   set_now(now_ms);
-  run_senders();
+  if (!stood_still()) tg_recovery_hurry();
 }
 
 /* Runs the timers that are due. Returns 0 when nothing needs them any more, so that an idle host sleeps. */
@@ -128,7 +129,7 @@ TG_EXPORT(tg_tick) u32_t tg_tick(double now_ms)
   set_now(now_ms);
   if (tg_now_ms >= fast_due) {
     fast_due = tg_now_ms + TCP_TMR_INTERVAL;
-    run_senders();
+    if (!stood_still()) tg_pcbs_senders();
     tg_pcbs_timers();
     tg_send_tick();
   }
