@@ -1,5 +1,5 @@
 import { Flag } from '../helpers/packets.ts'
-import { Client, forBoth, pattern, stackTest } from './rig.ts'
+import { Client, forBoth, LINUX_OPTIONS, pattern, type Rig, stackTest, V4 } from './rig.ts'
 
 forBoth('receive: bytes in order are read as they were sent, and acknowledged', {}, (t, rig, pair) => {
   const client = new Client(rig, pair).open()
@@ -200,3 +200,50 @@ stackTest(
     client.close()
   },
 )
+
+const WITHOUT_SACK = [2, 4, 0x05, 0xb4, 1, 1, 1, 3, 3, 7]
+
+/** Upstreams that read nothing, until no more is kept of clients that have over 64 KiB waiting. */
+function fillBudget(rig: Rig): Client[] {
+  rig.reading = false
+  const clients: Client[] = []
+  for (let at = 0; rig.stack.exports.tg_receive_held() <= 64 << 20; at++) {
+    const client = new Client(rig, { ...V4, from: '198.18.0.9' }, 10_000 + at).open()
+    for (let part = 0; part < 17; part++) client.data(pattern(60_000))
+    clients.push(client)
+  }
+  return clients
+}
+
+for (const [name, options] of [
+  ['with SACK', LINUX_OPTIONS],
+  ['without SACK', WITHOUT_SACK],
+] as const)
+  stackTest(
+    `receive: over the budget data is dropped, and what its segment acknowledges counts (${name})`,
+    { vnetHdr: true, maxFlows: 100 },
+    (t, rig) => {
+      const clients = fillBudget(rig)
+      const client = new Client(rig).open(options)
+      for (let part = 0; part < 2; part++) client.data(pattern(60_000))
+      const { out } = rig.write(client.id, pattern(12_000))
+      const before = rig.counter('drop_receive_budget')
+      for (let times = 0; times < 5; times++) client.send(Flag.ack | Flag.psh, { payload: pattern(1000) })
+      t.is(rig.counter('drop_receive_budget'), before + 5)
+      t.is(rig.counter('tcp_retransmitted'), 0, 'segments with data are no duplicate acknowledgements')
+      const end = client.ack + 12_000
+      t.is(
+        out.reduce((sum, { tcp }) => sum + tcp!.payload.length, 0),
+        12_000,
+      )
+      client.send(Flag.ack | Flag.psh | Flag.fin, { payload: pattern(1000), ack: end >>> 0 })
+      t.is(rig.counter('drop_receive_budget'), before + 6)
+      t.false(rig.has(client.id, rig.stack.abi.eventFin), 'an end behind data that was dropped is none')
+      t.false(
+        rig.tick(5000).some(({ tcp }) => tcp!.payload.length > 0),
+        'nothing is sent again',
+      )
+      for (const { id } of [...clients, client]) rig.tell('abort', id)
+      for (const { id } of [...clients, client]) rig.tell('release', id)
+    },
+  )

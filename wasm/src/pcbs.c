@@ -57,9 +57,9 @@ void tg_pcb_lost(struct tg_flow *flow)
 /*
  * tcp_input() for a segment of this flow; `flow` is NULL when it belongs to none. lwIP acknowledges every second segment;
  * here data is acknowledged once a batch, when the host has seen it (tg_acknowledge), so the mark is taken from lwIP before
- * it counts two.
+ * it counts two. `is_cut`: it came with data, which was not taken.
  */
-void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
+void tg_pcb_input(struct tg_flow *flow, struct pbuf *p, int is_cut)
 {
   struct tcp_pcb *pcb = flow != NULL ? flow->pcb : NULL;
   if (pcb != NULL && pcb->state == TIME_WAIT) {
@@ -79,6 +79,7 @@ void tg_pcb_input(struct tg_flow *flow, struct pbuf *p)
     data = p->tot_len - (((const u8_t *)p->payload)[12] >> 4 << 2);
     waits = flow->sender.nxt != flow->sender.una || flow->sender.unsent > 0;
     if (waits) tg_report_read(&report, flow, p->payload, data);
+    if (is_cut) report.pure = 0; /* RFC 5681 2: what carries data is no duplicate */
     had_gap = pcb->ooseq != NULL;
     owed = data > 0 ? pcb->flags & TF_ACK_DELAY : 0;
     if (!(pcb->flags & TF_ACK_DELAY)) flow->ack_bytes = 0;

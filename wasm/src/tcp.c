@@ -112,11 +112,13 @@ static int is_expected(const struct tcp_pcb *pcb, u32_t flags, u32_t ahead, u32_
          pcb->state != TIME_WAIT && acknowledged - pcb->lastack <= pcb->snd_nxt - pcb->lastack;
 }
 
+enum admitted { REFUSED, WHOLE, CUT };
+
 /*
  * Whether lwIP may have `*p` now, of a flow with a PCB. Else it is freed, counted and answered. What lwIP may keep is
- * copied out of the tun's slot.
+ * copied out of the tun's slot. CUT: without its data, which counts as lost; what it acknowledges has no part in that.
  */
-static int admit(struct tg_flow *flow, struct pbuf **p, struct tcp_hdr *header, u32_t flags, u32_t header_bytes)
+static enum admitted admit(struct tg_flow *flow, struct pbuf **p, struct tcp_hdr *header, u32_t flags, u32_t header_bytes)
 {
   const struct tcp_pcb *pcb = flow->pcb;
   u32_t ahead = lwip_ntohl(header->seqno) - pcb->rcv_nxt;
@@ -124,22 +126,23 @@ static int admit(struct tg_flow *flow, struct pbuf **p, struct tcp_hdr *header, 
   if (!is_expected(pcb, flags, ahead, data, lwip_ntohl(header->ackno))) {
     if (!tg_tcp_acceptable(flow, *p, header)) {
       pbuf_free(*p);
-      return 0;
+      return REFUSED;
     }
     data = (*p)->tot_len - header_bytes;
   }
-  if (data == 0 && !(flags & TCP_FIN)) return 1;
-  if (data > 0 && tg_receive_over_budget(flow)) { /* as if lost: the client sends it again, acknowledged bytes are kept */
+  if (data == 0 && !(flags & TCP_FIN)) return WHOLE;
+  if (data > 0 && tg_receive_over_budget(flow)) {
     TG_COUNT(drop_receive_budget);
-    pbuf_free(*p);
-    return 0;
+    pbuf_realloc(*p, (u16_t)header_bytes);
+    TCPH_UNSET_FLAG(header, TCP_FIN);
+    return CUT;
   }
   if ((s32_t)ahead > 0 && (*p = tg_out_of_order(flow, *p)) == NULL) {
     tg_pcb_wake(flow);
     tcp_send_empty_ack(flow->pcb); /* what is missing is known to the client, as if it had been kept */
-    return 0;
+    return REFUSED;
   }
-  return 1;
+  return WHOLE;
 }
 
 void tg_tcp_packet(struct pbuf *p, int vouched)
@@ -183,8 +186,10 @@ void tg_tcp_packet(struct pbuf *p, int vouched)
     pbuf_free(p);
     return;
   }
-  if (flow != NULL && flow->pcb != NULL && !admit(flow, &p, header, flags, header_bytes)) return;
-  tg_pcb_input(flow, p);
+  enum admitted admitted = WHOLE;
+  if (flow != NULL && flow->pcb != NULL) admitted = admit(flow, &p, header, flags, header_bytes);
+  if (admitted == REFUSED) return;
+  tg_pcb_input(flow, p, admitted == CUT);
   if (flow != NULL && flow->pcb != NULL && flow->pcb->state == TIME_WAIT) tg_gone(flow, TG_ERR_NONE);
 }
 

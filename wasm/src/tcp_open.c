@@ -153,12 +153,12 @@ static void give_syn(struct tg_flow *flow, struct pbuf *p)
   void *header = p->payload;
   u16_t bytes = p->len;
   pbuf_ref(p);
-  tg_pcb_input(flow, p);
+  tg_pcb_input(flow, p, 0);
   if (flow->pcb == NULL && flow->state == TG_OPENING && tg_time_wait_recycle()) {
     p->payload = header;
     p->len = p->tot_len = bytes;
     turn_back(header);
-    tg_pcb_input(flow, p);
+    tg_pcb_input(flow, p, 0);
   } else pbuf_free(p);
 }
 

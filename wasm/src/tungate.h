@@ -178,7 +178,7 @@ void tg_tcp_displace(struct tg_dial *dial);
 enum tg_listed { TG_UNLISTED, TG_LIVE, TG_PARKED, TG_ENDING };
 void tg_pcb_wake(struct tg_flow *flow);
 void tg_pcb_lost(struct tg_flow *flow);
-void tg_pcb_input(struct tg_flow *flow, struct pbuf *p);
+void tg_pcb_input(struct tg_flow *flow, struct pbuf *p, int is_cut);
 void tg_acknowledge(struct tg_flow *flow);
 void tg_pcbs_timers(void);
 void tg_pcbs_senders(void);
