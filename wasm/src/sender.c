@@ -260,6 +260,15 @@ void tg_send_fin(struct tg_flow *flow)
   tg_recovery_arm(flow);
 }
 
+/* Both sequences that a client may expect (tcp.c: reset), without any memory. */
+void tg_send_reset(struct tg_flow *flow)
+{
+  const struct tcp_pcb *pcb = flow->pcb;
+  int room;
+  if (pcb->lastack != pcb->snd_nxt) emit(flow, pcb->lastack, NULL, 0, 0, TCP_RST | TCP_ACK, &room);
+  emit(flow, pcb->snd_nxt, NULL, 0, 0, TCP_RST | TCP_ACK, &room);
+}
+
 /* Asks a client whose window is closed whether it still is: a segment outside of its window must be answered. */
 static void probe_window(struct tg_flow *flow)
 {

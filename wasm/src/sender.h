@@ -83,6 +83,7 @@ u32_t tg_send_new(struct tg_flow *flow, u32_t bytes);
 u32_t tg_send_window(const struct tg_flow *flow);
 u32_t tg_in_flight(const struct tg_sender *sender);
 void tg_send_fin(struct tg_flow *flow);
+void tg_send_reset(struct tg_flow *flow);
 void tg_sender_tick(struct tg_flow *flow);
 
 /* ---- spans.c ---- */

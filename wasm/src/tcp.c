@@ -223,7 +223,9 @@ void tg_out_of_memory(struct tg_flow *flow)
   flow->error = TG_ERR_MEMORY;
   tg_dial_end(&flow->dial);
   tg_event(flow, TG_EV_GONE);
-  if (flow->pcb != NULL) reset(flow->pcb);
+  if (flow->pcb == NULL) return;
+  tg_send_reset(flow); /* lwIP's takes memory */
+  tcp_abandon(flow->pcb, 0);
 }
 
 /* RST to the client, now. */
