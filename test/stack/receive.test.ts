@@ -207,7 +207,7 @@ const WITHOUT_SACK = [2, 4, 0x05, 0xb4, 1, 1, 1, 3, 3, 7]
 function fillBudget(rig: Rig): Client[] {
   rig.reading = false
   const clients: Client[] = []
-  for (let at = 0; rig.stack.exports.tg_receive_held() <= 64 << 20; at++) {
+  for (let at = 0; 2 * rig.stack.exports.tg_receive_held() <= rig.stack.exports.tg_memory_size(); at++) {
     const client = new Client(rig, { ...V4, from: '198.18.0.9' }, 10_000 + at).open()
     for (let part = 0; part < 17; part++) client.data(pattern(60_000))
     clients.push(client)
