@@ -4,6 +4,7 @@
  */
 import { fstatSync, writeSync } from 'node:fs'
 import { Writable } from 'node:stream'
+import { openTerminal } from './log-terminal.ts'
 
 const STANDARD_ERROR = 2
 /** Kept for a reader that is slow; what is over is lost. */
@@ -13,8 +14,8 @@ const FLUSH_LIMIT_MS = 300
 
 export class LogSink {
   readonly #onLost: (lines: number) => void
-  /** Node writes into a pipe or a socket without waiting for its reader. */
-  readonly #queued: typeof process.stderr | undefined
+  /** What takes lines without being waited for: Node's own stream for a pipe or a socket, ours for a terminal. */
+  readonly #queued: Writable | undefined
   #lost = 0
   /** The last line has come to the disk in part. */
   #torn = false
@@ -23,10 +24,9 @@ export class LogSink {
   constructor(onLost: (lines: number) => void) {
     this.#onLost = onLost
     const stat = fstatSync(STANDARD_ERROR)
-    if (!stat.isFIFO() && !stat.isSocket() && !process.stderr.isTTY) return
-    this.#queued = process.stderr
+    this.#queued = stat.isFIFO() || stat.isSocket() ? process.stderr : openTerminal(STANDARD_ERROR)
     // A reader of the log that went away is no reason to end.
-    this.#queued.on('error', () => {}).on('drain', () => this.#tellLost())
+    this.#queued?.on('error', () => {}).on('drain', () => this.#tellLost())
   }
 
   /** Lines of text, each with its end. */

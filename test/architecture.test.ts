@@ -19,6 +19,7 @@ const LEAVES = [
   'redact.ts',
   'log.ts',
   'log-sink.ts',
+  'log-terminal.ts',
   'status.ts',
   'metrics.ts',
 ]
