@@ -78,7 +78,8 @@ export class LogSink {
     if (queued === undefined || queued.writableLength === 0) return
     await new Promise<void>(resolve => {
       const timer = setTimeout(resolve, FLUSH_LIMIT_MS)
-      queued.once('drain', () => {
+      // not 'drain', which comes only where the queue was over the stream's high-water mark
+      queued.write('', () => {
         clearTimeout(timer)
         resolve()
       })

@@ -217,6 +217,39 @@ for (const [how, stop, go] of [
   })
 }
 
+/** Milliseconds that flush() takes when a few lines are queued, and are read from then on. */
+async function flushMs(t: ExecutionContext): Promise<number> {
+  const sink = new URL('../src/log-sink.js', import.meta.url).href
+  const program = `import { LogSink } from ${JSON.stringify(sink)}
+const sink = new LogSink(() => {})
+while (process.stderr.writableLength === 0) sink.write('x'.repeat(3999) + '\\n')
+process.stdout.write('queued\\n')
+const start = performance.now()
+await sink.flush()
+process.stdout.write(performance.now() - start + '\\n')`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const ended = new Promise(resolve => child.once('close', resolve))
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
+  let text = ''
+  child.stdout.setEncoding('utf8').on('data', more => {
+    text += more
+    child.stderr.resume()
+  })
+  await ended
+  const [first, ms] = text.split('\n')
+  t.is(first, 'queued')
+  return Number(ms)
+}
+
+test('log-sink: the end waits no longer than its last lines take', async t => {
+  const took: number[] = []
+  while (took.length < 5 && !took.some(ms => ms < 200)) took.push(await flushMs(t))
+  t.true(took.at(-1)! < 200, `${took} ms`)
+})
+
 test('log-sink: a disk that is full (/dev/full) is no reason to end', async t => {
   const full = openSync('/dev/full', 'w')
   t.teardown(() => closeSync(full))
