@@ -18,6 +18,8 @@ export interface WorkerStart {
   readonly debugEnabled: boolean
   /** One for all workers: what is known of the proxy is one truth, and told once. */
   readonly known: ProxyCells
+  /** Log lines on their way (worker-log.ts). */
+  readonly pendingLines: Int32Array
   /** The number of the last request that was answered: a shared Int32Array of one, which the asker waits on. */
   readonly answered: Int32Array
   /** Where answers go: read by the asker while it waits, so that no event loop is needed. */

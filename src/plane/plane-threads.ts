@@ -22,6 +22,7 @@ import {
 } from './plane-messages.ts'
 import { SharedLog } from './shared-log.ts'
 import { TrapLimit } from './trap-limit.ts'
+import { pendingCell, taken } from './worker-log.ts'
 
 /** The worker's program: the same path from any script in a folder beside this one, as that of a bundle. */
 const WORKER_ENTRY = new URL('../plane/plane-worker.js', import.meta.url)
@@ -148,6 +149,7 @@ class PlaneThread {
     { onFailure, onTrap, onLine }: ThreadListener,
   ) {
     const { port1, port2 } = new MessageChannel()
+    const pendingLines = pendingCell()
     this.queue = start.queue.fd
     this.#answers = port1
     this.#onFailure = onFailure
@@ -157,7 +159,13 @@ class PlaneThread {
     // it is waited for, or nobody is left to be told
     this.started.catch(() => {})
     this.#worker = new Worker(entry, {
-      workerData: { ...start, module: stackModule(), answered: this.#answered, answers: port2 } satisfies WorkerStart,
+      workerData: {
+        ...start,
+        module: stackModule(),
+        pendingLines,
+        answered: this.#answered,
+        answers: port2,
+      } satisfies WorkerStart,
       transferList: [port2],
       name: 'tungate plane',
       execArgv: [],
@@ -166,8 +174,10 @@ class PlaneThread {
       trackUnmanagedFds: false,
     })
     this.#worker.on('message', (report: Report) => {
-      if ('log' in report) onLine(report.log)
-      else if ('trapped' in report) onTrap(errorOf(report.trapped))
+      if ('log' in report) {
+        taken(pendingLines)
+        onLine(report.log)
+      } else if ('trapped' in report) onTrap(errorOf(report.trapped))
       else if ('failed' in report) this.#fail(errorOf(report.failed))
       else this.#onStarted()
     })

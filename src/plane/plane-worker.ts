@@ -2,24 +2,15 @@
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { Plane } from './plane.ts'
-import {
-  type LogLevel,
-  type LogLine,
-  plainError,
-  type Report,
-  type Request,
-  type WorkerStart,
-} from './plane-messages.ts'
+import { plainError, type Report, type Request, type WorkerStart } from './plane-messages.ts'
+import { WorkerLog } from './worker-log.ts'
 
-const { options, queue, module, sockets, debugEnabled, known, answered, answers } = workerData as WorkerStart
+const { options, queue, module, sockets, debugEnabled, known, pendingLines, answered, answers } =
+  workerData as WorkerStart
 const port = parentPort!
 const tell = (report: Report) => port.postMessage(report)
 
-function lines(from: LogLine['from']) {
-  const say = (level: LogLevel) => (message: string, fields?: Record<string, unknown>) =>
-    tell({ log: { from, level, message, fields } })
-  return { debugEnabled, error: say('error'), warn: say('warn'), info: say('info'), debug: say('debug') }
-}
+const log = new WorkerLog(pendingLines, line => tell({ log: line }))
 
 const plane = new Plane({
   options,
@@ -27,8 +18,8 @@ const plane = new Plane({
   module,
   sockets,
   known,
-  log: lines('plane'),
-  upstreamLog: lines('upstream'),
+  log: log.lines('plane', debugEnabled),
+  upstreamLog: log.lines('upstream', debugEnabled),
   onTrap: error => tell({ trapped: plainError(error) }),
   onFatal: error => tell({ failed: plainError(error) }),
 })
