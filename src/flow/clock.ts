@@ -1,7 +1,7 @@
 /**
  * What a data plane's time (milliseconds, monotonic: `performance.now()`) leaves out. A process that was stopped, or a machine
- * that did something else for long, has heard of nothing meanwhile: such a leap counts as MAX_LEAP_MS since the last sweep, so that
- * not every time-out is over at its end. Two plain numbers, because the time is asked for with every packet.
+ * that did something else for long, has heard of nothing meanwhile: such a leap counts as MAX_LEAP_MS since the last sweep, or the
+ * last leap, so that not every time-out is over at its end. Two plain numbers, because the time is asked for with every packet.
  */
 
 /** Twice what lies between two sweeps at most. */
@@ -21,6 +21,8 @@ export class Clock {
   leapt(now: number): number {
     const leap = now - this.latest
     this.skipped += leap
+    // the sweep may come many turns later
+    this.latest += MAX_LEAP_MS
     return leap
   }
 

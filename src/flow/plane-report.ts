@@ -64,7 +64,7 @@ export class PlaneReport {
   }
 
   leapt(ms: number): void {
-    this.#log.warn('the gateway stood still: its time-outs wait for so long', { ms: Math.round(ms) })
+    this.complain('the gateway stood still: its time-outs wait for so long', { ms: Math.round(ms) })
   }
 
   // ---- the ends of flows ----

@@ -206,6 +206,28 @@ test.after.always('data-plane: no descriptor is left', t => {
   t.is(addon.openDescriptors(), 0)
 })
 
+// serial: the clock is everybody's
+test.serial('data-plane: that it stood still is told once, whatever comes before the next sweep', async t => {
+  const rig = await open(t)
+  const { now } = performance
+  t.teardown(() => {
+    performance.now = now
+  })
+  let added = 0
+  performance.now = () => now.call(performance) + added
+  const stood = () => rig.lines.filter(({ message }) => message.startsWith('the gateway stood still'))
+  added = 60_000
+  for (let at = 0; at < 20; at++) {
+    added += 2
+    rig.send(segment(Flag.syn))
+  }
+  added += 5_000
+  rig.send(segment(Flag.syn))
+  t.is(stood().length, 1)
+  const { ms } = stood()[0]!.fields as { ms: number }
+  t.true(ms > 57_000 && ms <= 60_002, `${ms} ms`)
+})
+
 test('data-plane: a limit that comes near is told once, and its use can be looked up', async t => {
   const limits = { flows: 10, dials: 100, dialsPerSource: 100 }
   const rig = await open(t, { limits, tcp: { ...OPTIONS.tcp, idleTimeoutMs: 100 } })
