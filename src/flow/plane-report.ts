@@ -116,7 +116,7 @@ export class PlaneReport {
   }
 
   #compare(name: string, used: number, limit: number): void {
-    if (this.#watch.isNews(name, used, limit)) this.#log.warn(`near a limit: ${name}`, { used, limit })
+    if (this.#watch.isNews(name, used, limit)) this.complain(`near a limit: ${name}`, { used, limit })
   }
 
   /** All that is counted, by the plane, its stack and its dialer. */

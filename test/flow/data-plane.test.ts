@@ -228,6 +228,31 @@ test.serial('data-plane: that it stood still is told once, whatever comes before
   t.true(ms > 57_000 && ms <= 60_002, `${ms} ms`)
 })
 
+test('data-plane: a limit that is near in turn, and far, is told once a minute', async t => {
+  const limits = { flows: 10, dials: 100, dialsPerSource: 100 }
+  const rig = await open(t, { limits, tcp: { ...OPTIONS.tcp, idleTimeoutMs: 80 } })
+  let sweeps = 0
+  const { tg_trim } = rig.stack.exports
+  const counted = () => {
+    sweeps++
+    return tg_trim()
+  }
+  Object.assign(rig.stack, { exports: { ...rig.stack.exports, tg_trim: counted } })
+  const swept = async () => {
+    const since = sweeps
+    await until(() => sweeps > since + 1, 'a sweep')
+  }
+  for (let round = 1, at = 0; round <= 3; round++) {
+    for (let port = 1; port <= 8; port++) rig.send(segment(Flag.syn, { fromPort: 100 * round + port }))
+    t.is(rig.plane.counters().flow_slots, 8)
+    await swept()
+    while (at < 8 * round) rig.dialer.fail('refused', at++)
+    await until(() => rig.plane.counters().flow_slots === 0, 'their end')
+    await swept()
+  }
+  t.is(rig.lines.filter(({ message }) => message === 'near a limit: flows').length, 1)
+})
+
 test('data-plane: a limit that comes near is told once, and its use can be looked up', async t => {
   const limits = { flows: 10, dials: 100, dialsPerSource: 100 }
   const rig = await open(t, { limits, tcp: { ...OPTIONS.tcp, idleTimeoutMs: 100 } })
