@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "environment.h"
-#include "fault.h"
+#include "fault_throw.h"
 #include "io.h"
 #include "link_linux.h"
 #include "netns_linux.h"
@@ -38,24 +38,6 @@ static napi_value string_value(napi_env env, const char *text) {
   napi_value value = NULL;
   napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &value);
   return value;
-}
-
-/** `code`, `errno`, `syscall` as Node's own system errors have them. Returns NULL, with the exception pending. */
-static napi_value throw_fault(napi_env env, const struct fault *fault) {
-  char message[512], reason[96], number[16];
-  const char *code = errno_name(fault->error);
-  if (code == NULL) {
-    snprintf(number, sizeof number, "E%d", fault->error);
-    code = number;
-  }
-  snprintf(message, sizeof message, "%s: %s (%s)%s%s", fault->syscall, code,
-           strerror_r(fault->error, reason, sizeof reason), *fault->advice ? ". " : "", fault->advice);
-  napi_value error = NULL;
-  if (napi_create_error(env, string_value(env, code), string_value(env, message), &error) != napi_ok) return NULL;
-  napi_set_named_property(env, error, "errno", int_value(env, fault->error));
-  napi_set_named_property(env, error, "syscall", string_value(env, fault->syscall));
-  napi_throw(env, error);
-  return NULL;
 }
 
 static napi_value throw_type(napi_env env, const char *message) {
@@ -112,10 +94,10 @@ static napi_value tun_open_function(napi_env env, napi_callback_info info) {
     tun_open(&tun);
   else if (netns_run(pid, tun_open, &tun, sizeof tun, &tun.fd, &tun.fault) < 0)
     tun.fd = -1;
-  if (tun.fd < 0) return throw_fault(env, &tun.fault);
+  if (tun.fd < 0) return fault_throw(env, &tun.fault);
   if (environment_own(environment_of(env), tun.fd) < 0) {
     fault_set(&tun.fault, ENOMEM, "tunOpen", "");
-    return throw_fault(env, &tun.fault);
+    return fault_throw(env, &tun.fault);
   }
   if (napi_create_object(env, &result) != napi_ok) return NULL;
   napi_set_named_property(env, result, "fd", int_value(env, tun.fd));
@@ -156,14 +138,14 @@ static napi_value link_configure_function(napi_env env, napi_callback_info info)
       !take_bool(env, arguments[0], "up", &link.up))
     return throw_type(env, "linkConfigure({ name: string, mtu: number, addresses: string[], up: boolean, "
                            "queuePackets?: number, pid?: number })");
-  if (!take_addresses(env, arguments[0], &link)) return throw_fault(env, &link.fault);
+  if (!take_addresses(env, arguments[0], &link)) return fault_throw(env, &link.fault);
   link.mtu = (uint32_t)mtu;
   link.queue_packets = (uint32_t)queue_packets;
   if (pid == 0)
     link_configure(&link);
   else if (netns_run(pid, link_configure, &link, sizeof link, NULL, &link.fault) < 0)
-    return throw_fault(env, &link.fault);
-  return link.fault.error == 0 ? NULL : throw_fault(env, &link.fault);
+    return fault_throw(env, &link.fault);
+  return link.fault.error == 0 ? NULL : fault_throw(env, &link.fault);
 }
 
 static napi_value link_exists_function(napi_env env, napi_callback_info info) {

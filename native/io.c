@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "fault_throw.h"
 #include "memory.h"
 #include "socket_linux.h"
 #include "tun_linux.h"
@@ -298,8 +299,9 @@ static napi_value construct(napi_env env, napi_callback_info info) {
   }
   int error = napi_get_uv_event_loop(env, &loop) == napi_ok ? open_poll(io, loop) : -EINVAL;
   if (error < 0) {
-    napi_throw_error(env, uv_err_name(error), "Io: no epoll can be opened; too many files open, perhaps");
-    return NULL;
+    struct fault fault;
+    fault_set(&fault, -error, "epoll_create1", error == -EMFILE ? "The process may open no more files." : "");
+    return fault_throw(env, &fault);
   }
   io->link = &environment->ios;
   io->next = environment->ios;

@@ -28,3 +28,14 @@ export class SystemError extends GatewayError {
     this.errno = errno
   }
 }
+
+/** Whatever was caught, as an error of the project: of a system call, told by Node or by the addon, or one that should not be. */
+export function asGatewayError(error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error
+  if (!(error instanceof Error)) return new GatewayError('INTERNAL', String(error), { cause: error })
+  const { code, errno, syscall, message } = error as NodeJS.ErrnoException
+  if (code !== undefined && /^E[A-Z0-9]+$/.test(code)) {
+    return new SystemError(code, message, syscall ?? '', Math.abs(errno ?? 0))
+  }
+  return new GatewayError('INTERNAL', String(error), { cause: error })
+}

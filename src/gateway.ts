@@ -4,7 +4,7 @@
  */
 import { EventEmitter } from 'node:events'
 
-import { GatewayError, SystemError } from './errors.ts'
+import { asGatewayError, GatewayError, SystemError } from './errors.ts'
 import { addon, type TunInfo } from './io/addon.ts'
 import { socketsPerPlane } from './io/descriptors.ts'
 import { Socket } from './io/socket.ts'
@@ -68,7 +68,7 @@ class TunGateway extends EventEmitter implements Gateway {
       this.#requireOpen()
     } catch (error) {
       await this.close()
-      throw error
+      throw startError(error, this.#queues.length)
     } finally {
       this.#failStart = undefined
     }
@@ -148,9 +148,18 @@ function openQueues(options: GatewayOptions): TunInfo[] {
   } catch (error) {
     for (const { fd } of queues) addon.close(fd, false)
     const tooFew = error instanceof SystemError && ['EINVAL', 'E2BIG'].includes(error.code)
-    if (workers === 1 || !tooFew) throw error
+    if (workers === 1 || !tooFew) throw startError(error, workers)
     throw new SystemError(error.code, `workers ${workers}: ${error.message}`, error.syscall, error.errno)
   }
+}
+
+/** A worker needs descriptors of its own, and reads its program: what the limit of open files has to do with it is told. */
+function startError(error: unknown, workers: number): GatewayError {
+  const known = asGatewayError(error)
+  const lacksFiles = known instanceof SystemError && ['EMFILE', 'ENFILE'].includes(known.code)
+  if (workers === 1 || !lacksFiles) return known
+  const message = `workers ${workers} needs more open files (ulimit -n): ${known.message}`
+  return new SystemError(known.code, message, known.syscall, known.errno)
 }
 
 /** The kernel spreads flows over all queues of a device: those of another program would take some of ours. */

@@ -1,7 +1,7 @@
 /** What the main thread and a worker with a data plane say to each other. */
 import type { MessagePort } from 'node:worker_threads'
 
-import { ConfigError, GatewayError, SystemError } from '../errors.ts'
+import { asGatewayError, ConfigError, GatewayError, SystemError } from '../errors.ts'
 import type { TunInfo } from '../io/addon.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Module } from '../stack/webassembly.ts'
@@ -65,7 +65,7 @@ export interface PlainError {
 }
 
 export function plainError(error: unknown): PlainError {
-  const known = error instanceof GatewayError ? error : new GatewayError('INTERNAL', String(error), { cause: error })
+  const known = asGatewayError(error)
   const { code, message } = known
   const { stack } = error instanceof Error ? error : known
   if (known instanceof SystemError)

@@ -4,7 +4,7 @@
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 
-import { GatewayError } from '../errors.ts'
+import { GatewayError, SystemError } from '../errors.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
 import { socketsPerPlane } from '../io/descriptors.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
@@ -181,7 +181,7 @@ class PlaneThread {
       else if ('failed' in report) this.#fail(errorOf(report.failed))
       else this.#onStarted()
     })
-    this.#worker.on('error', error => this.#fail(ended(error.message, error)))
+    this.#worker.on('error', error => this.#fail(lackOfFiles(error) ?? ended(error.message, error)))
     this.#exited = new Promise(resolve => {
       this.#worker.once('exit', code => {
         this.#fail(ended(`exit code ${code}`))
@@ -245,6 +245,15 @@ class PlaneThread {
 
 function ended(reason: string, cause?: unknown): GatewayError {
   return new GatewayError('WORKER_ENDED', `a worker thread ended: ${reason}`, { cause })
+}
+
+/** errno(3). */
+const TOO_MANY_FILES = { EMFILE: 24, ENFILE: 23 } as const
+
+/** A worker that is made, or reads its program, under the limit of open files. Node tells some of that by its message alone. */
+function lackOfFiles({ message }: Error): SystemError | undefined {
+  const code = /\b(EMFILE|ENFILE)\b/.exec(message)?.[1] as keyof typeof TOO_MANY_FILES | undefined
+  return code === undefined ? undefined : new SystemError(code, message, 'open', TOO_MANY_FILES[code])
 }
 
 async function endsWithin(end: Promise<void>, limitMs: number): Promise<boolean> {

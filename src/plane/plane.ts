@@ -3,7 +3,7 @@
  * failed assertion inside lwIP) costs its flows, not the process: a new one takes its place on the same queue.
  */
 import { parseAddress } from '../endpoint.ts'
-import { GatewayError } from '../errors.ts'
+import { asGatewayError, GatewayError } from '../errors.ts'
 import { DataPlane } from '../flow/data-plane.ts'
 import type { PlaneLog } from '../flow/plane-report.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
@@ -147,8 +147,7 @@ export class Plane implements Planes {
 
   #fail(error: unknown): void {
     this.#over = true
-    const known = error instanceof GatewayError
-    this.#setup.onFatal(known ? error : new GatewayError('INTERNAL', String(error), { cause: error }))
+    this.#setup.onFatal(asGatewayError(error))
   }
 
   /** Those of this thread. */

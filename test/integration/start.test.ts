@@ -19,6 +19,20 @@ const input = (more: Partial<GatewayInput> = {}): GatewayInput => ({
   ...more,
 })
 
+/** Runs a program of the library in the namespace, with 80 files at most; its words, one a line. */
+async function words(program: string, ...args: (string | number)[]): Promise<string[]> {
+  const entry = new URL('../../src/', import.meta.url).href
+  const text = `import { createGateway, GatewayError } from '${entry}gateway.js'
+import { addon } from '${entry}io/addon.js'
+import { closeSync, openSync } from 'node:fs'
+const say = (...words) => console.log(words.join(' '))
+${program}
+process.exit()`
+  const node = [process.execPath, '--input-type=module', '-e', text, '--', ...args.map(String)]
+  const stdout = await space.mustRun('prlimit', ['--nofile=80', ...node])
+  return stdout.trim().split('\n')
+}
+
 const hasDevice = async () => (await space.run('ip', ['link', 'show', 'dev', 'tgs'])).code === 0
 
 test.serial('start: close() while the name of the proxy is looked up: CLOSED, and nothing is left', async t => {
@@ -66,4 +80,45 @@ test.serial('start: what breaks while it is under way rejects it, and is no even
   await space.ip(['link del tgs'])
   await t.throwsAsync(started, { code: 'TUN_GONE' })
   t.is(addon.openDescriptors(), 0)
+})
+
+for (const workers of [1, 2])
+  test.serial(
+    `start: out of files, whenever it is: EMFILE with its advice, and nothing is left (workers: ${workers})`,
+    async t => {
+      const program = `
+for (const left of [0, 1, 2, 3, 5, 8, 12, 16, 20, 28]) {
+  const gateway = createGateway({ proxy: { host: '127.0.0.1', port: 1080 }, tun: { name: 'tgf' }, workers: ${workers} })
+  const files = []
+  try { for (;;) files.push(openSync('/dev/null')) } catch {}
+  for (let count = 0; count < left; count++) closeSync(files.pop())
+  let told = 'started'
+  try { await gateway.start() } catch (error) {
+    told = [error instanceof GatewayError, error.constructor.name, error.code, error.errno, error.message].join(' ')
+  }
+  await gateway.close()
+  for (const file of files) closeSync(file)
+  say(left, addon.openDescriptors(), told)
+}`
+      const said = await words(program)
+      t.is(said.length, 10)
+      t.regex(said[0]!, /^0 0 true SystemError EMFILE 24 /)
+      if (workers === 1) t.regex(said[2]!, /^2 0 started$/)
+      for (const line of said.filter(line => !line.endsWith(' started'))) {
+        t.regex(line, /^\d+ 0 true SystemError EMFILE 24 /)
+        if (workers === 2) t.regex(line, /EMFILE 24 workers 2 needs more open files \(ulimit -n\): /)
+      }
+      if (workers === 2) t.true(said.filter(line => !line.endsWith(' started')).length >= 6, said.join('\n'))
+    },
+  )
+
+test.serial('start: no file for its epoll is told as the kernel tells it', async t => {
+  const said = await words(`
+const files = []
+try { for (;;) files.push(openSync('/dev/null')) } catch {}
+try { new addon.Io(new ArrayBuffer(4096), new Int32Array(64), () => {}) } catch (error) {
+  closeSync(files.pop())
+  say(error.code, error.errno, error.syscall, error.message)
+}`)
+  t.regex(said[0]!, /^EMFILE 24 epoll_create1 epoll_create1: EMFILE \(.*\)\. The process may open no more files\.$/)
 })
