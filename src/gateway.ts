@@ -143,7 +143,8 @@ function openQueues(options: GatewayOptions): TunInfo[] {
       // an inherited descriptor of another namespace may not tell its device's MTU
       queues.push({ ...info, mtu: info.mtu || tun.mtu })
     }
-    requireOurs(queues)
+    // an inherited queue is the caller's, and its name that of a device in another namespace, perhaps
+    if (tun.fd === undefined) requireOurs(queues)
     return queues
   } catch (error) {
     for (const { fd } of queues) addon.close(fd, false)

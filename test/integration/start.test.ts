@@ -122,3 +122,18 @@ try { new addon.Io(new ArrayBuffer(4096), new Int32Array(64), () => {}) } catch 
 }`)
   t.regex(said[0]!, /^EMFILE 24 epoll_create1 epoll_create1: EMFILE \(.*\)\. The process may open no more files\.$/)
 })
+
+test.serial('start: a descriptor that was inherited is a queue of a device that others may share', async t => {
+  const said = await words(`
+const options = { name: 'tgm', offload: false, multiQueue: true }
+const queues = [addon.tunOpen(options), addon.tunOpen(options)]
+addon.linkConfigure({ name: 'tgm', mtu: 1500, addresses: [], up: true })
+const proxy = { host: '127.0.0.1', port: 1080 }
+const named = createGateway({ proxy, tun: { name: 'tgm' } })
+await named.start().then(() => say('started'), error => say(error.code))
+const gateway = createGateway({ proxy, tun: { fd: queues[0].fd } })
+await gateway.start().then(() => say('started', gateway.tunName), error => say(error.code, error.message))
+await gateway.close()
+for (const { fd } of queues) addon.close(fd, false)`)
+  t.deepEqual(said, ['EBUSY', 'started tgm'])
+})
