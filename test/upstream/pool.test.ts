@@ -7,15 +7,15 @@ import { associated, dial, GREETED, OK, open, outcomeOf, REQUEST, type Rig } fro
 
 const GOOD: readonly Step[] = [...GREETED, { send: OK }]
 
-/** A proxy that plays one script for each connection, the last for all further ones, and a dialer with a pool. */
+/** A proxy that plays one script for each connection, the last for all further ones, or one as it is asked for; and a dialer with a pool. */
 async function play(
   t: ExecutionContext,
-  scripts: readonly (readonly Step[])[],
+  scripts: readonly (readonly Step[])[] | (() => readonly Step[]),
   upstream: Partial<GatewayOptions['upstream']>,
 ) {
   const said: string[] = []
   const log = { info: (line: string) => said.push(line), warn: (line: string) => said.push(line) }
-  const bad = await startBadSocks(n => scripts[n] ?? scripts.at(-1)!)
+  const bad = await startBadSocks(typeof scripts === 'function' ? scripts : n => scripts[n] ?? scripts.at(-1)!)
   t.teardown(() => bad.close())
   const rig = open(t, bad.port, {}, log as never, upstream)
   return { bad, rig, said }
@@ -136,11 +136,19 @@ test('pool: a proxy that closes whatever waits is not given one connection after
 
 test('pool: it is not filled while the proxy is down, and is filled when it is up again', async t => {
   const down: readonly Step[] = [{ expect: 3 }, 'reset']
-  const { bad, rig, said } = await play(t, [GOOD, down, down, down, down, GOOD], { handshake: 'strict', pool: 1 })
+  let script = GOOD
+  const { bad, rig, said } = await play(t, () => script, { handshake: 'strict', pool: 1 })
   await outcomeOf(t, rig)
-  await until(() => count(rig, 'pool_discarded') === 1, 'the end of what waits')
+  await waiting(rig, bad, 1, 2)
+  script = down
+  t.truthy((await outcomeOf(t, rig)).connected, 'the one that waited before')
+  // what waits may be closed, and made again after a pause, between any two of them
   for (let round = 0; round < 3; round++) t.truthy((await outcomeOf(t, rig)).error)
-  await never(t, () => bad.received.length > 5, 1_000)
+  t.deepEqual(said, ['upstream up', 'upstream down'])
+  await until(() => count(rig, 'pool_ready') === 0, 'the end of what waits')
+  const connections = bad.received.length
+  await never(t, () => bad.received.length > connections, 1_000)
+  script = GOOD
   t.truthy((await outcomeOf(t, rig)).connected)
   await until(() => count(rig, 'pool_ready') === 1, 'one that waits')
   t.deepEqual(said, ['upstream up', 'upstream down', 'upstream up'])
