@@ -68,8 +68,8 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     t.true(existsSync(socket))
     const at = Date.now()
     child.kill(signal)
-    t.is(await ended, 0)
-    t.true(Date.now() - at < 2000)
+    t.is(await ended, 0, 'else it was not closed within 1.7 s, by its own clock')
+    t.true(Date.now() - at < 5000, 'the signal and the end of the process come as the machine has time for them')
     t.is(output.stdout, 'closed\n')
     t.regex(output.stderr, new RegExp(`info  stopping signal=${signal}\n$`))
     t.false(existsSync(socket))
@@ -82,8 +82,8 @@ test('run: a second Ctrl-C ends at once with 130', async t => {
   await until(t, 'stopping', () => output.stderr.includes('stopping'))
   const at = Date.now()
   child.kill('SIGINT')
-  t.is(await ended, 130)
-  t.true(Date.now() - at < 1000)
+  t.is(await ended, 130, 'else it waited for the gateway')
+  t.true(Date.now() - at < 5000)
 })
 
 test('run: a gateway that does not close is ended within 2 s, and it is told', async t => {
