@@ -1,5 +1,6 @@
 /** A stack that stops, by a byte of its memory that somebody else has written. */
 import test from 'ava'
+import { watchWaiting } from '../helpers/machine.ts'
 import { spoilHeldSyn } from '../helpers/stack-memory.ts'
 import { createWorld, DEST4, type GatewayProcess, PROXY4, until, type World } from './world.ts'
 
@@ -8,7 +9,9 @@ const SILENT = '192.0.2.99'
 const MANY = 24
 const TRAP = 'the stack stopped'
 const SERVES_MS = 100
-/** Other programs of this machine may spoil some. */
+/** However busy the machine is. */
+const MOST_MS = 2_000
+/** Other programs of this machine may spoil some; what the gateway waited for a CPU in a round is not its own. */
 const MAX_ROUNDS = 3
 
 let world: World
@@ -49,21 +52,24 @@ for (const workers of [1, 2])
     `trap: its flows are lost, a new stack goes on, other stacks are not touched (workers: ${workers})`,
     async t => {
       let ids: number[] = []
-      const took: number[] = []
-      for (let ms = Number.POSITIVE_INFINITY; ms >= SERVES_MS && took.length < MAX_ROUNDS; ) {
+      const took: { ms: number; waited: number }[] = []
+      const isInTime = ({ ms, waited }: { ms: number; waited: number }) => ms < SERVES_MS + waited && ms < MOST_MS
+      while (took.length < MAX_ROUNDS && !took.some(isInTime)) {
         await gateway?.stop()
         await world.near.call('destroy', ids)
         gateway = await world.gateway({ workers, args: ['--tcp-connect-timeout', '1s'] })
         ids = await world.near.call('dialMany', DEST4, 7001, MANY)
+        const waiting = watchWaiting(gateway.child.pid!)
         await trap(1000)
         const [line, ...more] = gateway.logged(TRAP)
         t.is(more.length, 0)
         t.is(line!.level, 'error')
         t.is(line!.reason, 'lwIP stopped: pbuf_free: p->ref > 0')
-        ms = Number((await gateway.untilLog('a new stack serves')).ms)
-        took.push(ms)
+        const ms = Number((await gateway.untilLog('a new stack serves')).ms)
+        took.push({ ms, waited: waiting.tell() })
       }
-      t.true(took.at(-1)! < SERVES_MS, `${took} ms`)
+      t.log(took)
+      t.true(isInTime(took.at(-1)!), JSON.stringify(took))
       // a worker that makes a stack answers late, and counts with its last answer until then
       await until(async () => (await gateway.counter('stack_restarts')) === 1, 'the count')
       const { flows } = await gateway.status()
