@@ -48,7 +48,7 @@ compile_all() {
   for name in $core; do compile -w -c "$lwip/core/$name.c" -o "$1/lwip-$name.o"; done
   for name in $v4; do compile -w -c "$lwip/core/ipv4/$name.c" -o "$1/lwip-$name.o"; done
   for name in $v6; do compile -w -c "$lwip/core/ipv6/$name.c" -o "$1/lwip-$name.o"; done
-  for file in src/*.c; do
-    compile -Wall -Wextra -Werror -Wno-address-of-packed-member -c "$file" -o "$1/$(basename "$file" .c).o"
+  for file in src/*.c src/*/*.c; do
+    compile -Wall -Wextra -Werror -Wno-address-of-packed-member -c "$file" -o "$1/$(echo "${file%.c}" | tr / -).o"
   done
 }

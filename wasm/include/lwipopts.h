@@ -61,7 +61,7 @@
 #define TCP_RCV_SCALE 5
 #define TCP_WND (1024 * 1024)
 #define TCP_WND_UPDATE_THRESHOLD (TCP_WND / 4)
-/* What the glue lets a flow have in flight (tcp_send.c) is less: tcp_write never runs out of this. */
+/* What the glue lets a flow have in flight (sender/send.c) is less: tcp_write never runs out of this. */
 #define TCP_SND_BUF (8 * 1024 * 1024)
 #define TCP_SND_QUEUELEN 60000
 #define TCP_SNDLOWAT (TCP_SND_BUF / 2)

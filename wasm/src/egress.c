@@ -109,7 +109,7 @@ static void add_iovec(const void *at, u32_t length)
   tg_egress_iovecs[tg_egress.iovecs++] = (struct tg_iovec){(u32_t)(uintptr_t)at, length};
 }
 
-/* ---- packets whose header is made here (sender.c, udp_send.c) ---- */
+/* ---- packets whose header is made here (sender.c, udp/send.c) ---- */
 
 /* A packet of `header` bytes, which the caller fills in, and a payload. NULL: no room. */
 u8_t *tg_egress_new(u32_t header, const u8_t *payload, u32_t length)

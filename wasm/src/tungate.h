@@ -1,22 +1,23 @@
 /*
  * The glue around lwIP, in the order in which a packet meets it:
  *
- *   slots.c     where the host lets packets land        guard.c     is it a packet? for whom?
- *   extension.c what stands before IPv6's transport     fragments.c to the whole (reassembly.c), and back to the guard
- *   hash.c      where names stand in tables
- *   tcp.c       flow found, lwIP fed, the end           tcp_open.c  SYN held and answered
- *   tcp_check.c segments that lwIP would believe too easily
- *   out_of_order.c segments that come before their time
- *   tcp_receive.c  client → upstream bytes              tcp_send.c  upstream → client bytes, in chunks (chunks.c)
- *   sender.c    chunks → segments                       arrivals.c  what has arrived of them
- *   recovery.c  what was lost                           spans.c     what is in flight
- *   congestion.c  how much may be in flight             relief.c    who gives way when memory is out
- *   dials.c     whose dials there may be                pcbs.c      lwIP's control blocks, in O(1)
- *   isn.c       sequences that nobody guesses
- *   icmp.c      truthful errors                         rate.c      how many of them, and of other answers
- *   udp.c       datagrams, client → upstream            udp_send.c  datagrams, upstream → client (udp_source.c)
- *   egress.c    packets to be written, as iovecs        events.c    what the host must look at
- *   orphans.c   connections of an instance that stopped
+ *   ingress/   slots      where the host lets packets land      guard       is it a packet? for whom?
+ *              extension  what stands before IPv6's transport   fragments   to the whole (reassembly), and back to the guard
+ *              icmp       truthful errors                       rate        how many of them, and of other answers
+ *   tcp/       tcp        flow found, lwIP fed, the end         open        SYN held and answered
+ *              check      segments that lwIP would believe too easily
+ *              out_of_order  segments before their time         receive     client → upstream bytes
+ *              flows      which flow                            dials       whose dials there may be
+ *              pcbs       lwIP's control blocks, in O(1)        isn         sequences that nobody guesses
+ *              orphans    connections of an instance that stopped
+ *   sender/    send       upstream → client bytes, in chunks    sender      chunks → segments
+ *              arrivals   what has arrived of them              recovery    what was lost
+ *              spans      what is in flight                     congestion  how much may be
+ *   udp/       udp        datagrams, client → upstream          send        and back (source: in whose name)
+ *   egress     packets to be written, as iovecs                 events      what the host must look at
+ *   stack      one instance, its clock, its end                 abi         what the host reads
+ *   hash       where names stand in tables                      checksum    of IP and its transports
+ *   relief     who gives way when memory is out
  *
  * Two rules hold everywhere: this module never calls the host, and whatever the host reads lies in memory that
  * abi.c names. "client" is the program behind the tun, "destination" what it asked for (lwIP's local side).
@@ -31,7 +32,7 @@
 #include "lwip/pbuf.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/tcp.h"
-#include "sender.h"
+#include "sender/sender.h"
 
 #define TG_EXPORT(name) __attribute__((export_name(#name)))
 
@@ -137,7 +138,7 @@ struct tg_flow {
   u64_t parked_ms;
   u32_t ack_bytes; /* received since the last acknowledgement */
   u32_t out_of_order; /* memory of segments before their time */
-  u64_t challenged_ms; /* tcp_check.c; 0: never */
+  u64_t challenged_ms; /* tcp/check.c; 0: never */
   u64_t opening_us; /* when the SYN-ACK left */
   struct tg_sender sender;
   struct tg_dial dial;
@@ -158,7 +159,7 @@ void tg_out_of_memory(struct tg_flow *flow);
 u32_t tg_hash(const u8_t *address, u32_t number, u32_t use);
 u32_t tg_hash_pair(const u8_t *one, const u8_t *other, u64_t number);
 
-/* ---- tcp.c, tcp_open.c ---- */
+/* ---- tcp.c, tcp/open.c ---- */
 struct tg_quote;
 void tg_syn(struct tg_flow *flow, struct pbuf *p, const struct tcp_hdr *header, const struct tg_quote *names);
 void tg_syn_drop(struct tg_flow *flow);
@@ -200,7 +201,7 @@ int tg_rests(struct tg_rest *rest, double counter, int is_free);
 /* ---- relief.c ---- */
 u32_t tg_relieve(u32_t bytes, u32_t (*held)(const struct tg_flow *), void (*drop)(struct tg_flow *));
 
-/* ---- tcp_check.c ---- */
+/* ---- tcp/check.c ---- */
 int tg_tcp_options(u8_t *at, u32_t bytes, int synchronized);
 int tg_tcp_acceptable(struct tg_flow *flow, struct pbuf *p, struct tcp_hdr *header);
 
@@ -294,11 +295,11 @@ void tg_tcp_init(void);
 void tg_udp_init(void);
 void tg_udp_release(void);
 
-/* ---- udp_send.c ---- */
+/* ---- udp/send.c ---- */
 void tg_udp_send_init(void);
 /* The egress table is written: no datagram can join its last packet. */
 void tg_udp_run_end(void);
-int tg_source_forged(u32_t family, const u8_t *source, const u8_t *client); /* udp_source.c */
+int tg_source_forged(u32_t family, const u8_t *source, const u8_t *client); /* udp/source.c */
 
 /* ---- a flow's two directions ---- */
 void tg_receive(struct tg_flow *flow, struct pbuf *p);

@@ -1,7 +1,7 @@
 /*
  * Datagrams from clients: each becomes a row with its payload as iovecs, and room in front for an upstream's header,
  * so that a whole batch goes out in one system call. A client endpoint (address and port) has a number; the host keys
- * its associations by it. The other way is udp_send.c.
+ * its associations by it. The other way is udp/send.c.
  */
 #include "tungate.h"
 

@@ -4,7 +4,7 @@
  *   SYN ──▶ HELD ──accept──▶ OPENING ──ACK──▶ OPEN ──FINs or RST──▶ GONE ──release──▶ (slot free when lwIP let go)
  *             └─refuse: RST, ICMP or silence
  *
- * What comes before OPEN is tcp_open.c. lwIP stays unpatched: each segment of a flow is looked at here before lwIP has it.
+ * What comes before OPEN is tcp/open.c. lwIP stays unpatched: each segment of a flow is looked at here before lwIP has it.
  */
 #include "tungate.h"
 

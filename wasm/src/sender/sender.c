@@ -1,5 +1,5 @@
 /*
- * Segments of data to a client, made here from the chunks of its flow (tcp_send.c), as many as the client's window and the
+ * Segments of data to a client, made here from the chunks of its flow (sender/send.c), as many as the client's window and the
  * congestion window allow. With offload a packet is a super-segment, which the kernel cuts at the client's MSS.
  *
  * Nagle's algorithm is off. A segment smaller than the MSS leaves when it is all there is to send, or when nothing is in
