@@ -253,6 +253,12 @@ export function endsWithFile(shared: () => { world: World | undefined; gateway: 
     await world?.close()
   })
   test.afterEach.always(async t => {
-    if (!t.passed) t.log(shared().gateway?.text.slice(-2000))
+    if (t.passed) return
+    const { world, gateway } = shared()
+    t.log(gateway?.text.slice(-2000))
+    // what stays, as the gateway and its clients' kernel see it
+    const status = await gateway?.status().catch(() => undefined)
+    const sockets = await world?.client.run('ss', ['-tnoiem']).catch(() => undefined)
+    t.log(JSON.stringify(status?.flows.slice(0, 20)), JSON.stringify(status?.counters), sockets?.stdout.slice(0, 4000))
   })
 }
