@@ -47,7 +47,10 @@ test.serial('proxy-storms: kill -9 in mid-transfer: no flow stays, none is taken
   const proxy = await startProxy(world)
   t.teardown(() => proxy.end())
   await world.far.call('listen', 'hold', '0.0.0.0', HOLD_PORT, 'hold')
+  await world.far.call('takeAccepted')
   const ids = await world.near.call('dialMany', DEST4, HOLD_PORT, 3)
+  // its kernel has accepted them, the program that is to pause them perhaps not yet
+  await until(async () => (await world.far.call('acceptedCount')) === ids.length, 'the connections')
   const views = () => Promise.all(ids.map(id => world.near.call('view', id)))
   for (const id of await world.far.call('takeAccepted')) await world.far.call('pause', id)
   for (const id of ids) await world.near.call('write', id, 'x'.repeat(1024), BYTES / 1024)
