@@ -260,7 +260,11 @@ void tg_send_fin(struct tg_flow *flow)
   tg_recovery_arm(flow);
 }
 
-/* Both sequences that a client may expect (tcp.c: reset), without any memory. */
+/*
+ * RST to the client, which takes no memory, as lwIP's would. A client obeys one only when its sequence is exactly the next that
+ * it expects (RFC 5961 3.2). That is snd_nxt when it has taken all that was sent, and the last one that it acknowledged when its
+ * window was full; so both are said.
+ */
 void tg_send_reset(struct tg_flow *flow)
 {
   const struct tcp_pcb *pcb = flow->pcb;

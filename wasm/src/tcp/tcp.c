@@ -204,16 +204,11 @@ TG_EXPORT(tg_tcp_finish) void tg_tcp_finish(u32_t id)
   tg_finish(flow);
 }
 
-/*
- * A client obeys a RST only when its sequence is exactly the next one that it expects (RFC 5961 3.2). That is snd_nxt when
- * it has taken all that was sent, and the last one that it acknowledged when its window was full; so both are said.
- */
-static void reset(struct tcp_pcb *pcb)
+/* RST to the client, where its side is not over yet, and the PCB is gone. */
+static void reset(struct tg_flow *flow)
 {
-  if (pcb->lastack != pcb->snd_nxt && pcb->state != TIME_WAIT)
-    tcp_rst_netif(&tg_netif, pcb->lastack, pcb->rcv_nxt, &pcb->local_ip, &pcb->remote_ip, pcb->local_port,
-                  pcb->remote_port);
-  tcp_abort(pcb);
+  if (flow->pcb->state != TIME_WAIT) tg_send_reset(flow);
+  tcp_abandon(flow->pcb, 0);
 }
 
 /* Also when the host was told of an end already: it may still have bytes to take. */
@@ -223,9 +218,7 @@ void tg_out_of_memory(struct tg_flow *flow)
   flow->error = TG_ERR_MEMORY;
   tg_dial_end(&flow->dial);
   tg_event(flow, TG_EV_GONE);
-  if (flow->pcb == NULL) return;
-  tg_send_reset(flow); /* lwIP's takes memory */
-  tcp_abandon(flow->pcb, 0);
+  if (flow->pcb != NULL) reset(flow);
 }
 
 /* RST to the client, now. */
@@ -233,10 +226,8 @@ TG_EXPORT(tg_tcp_abort) void tg_tcp_abort(u32_t id)
 {
   struct tg_flow *flow = &tg_flows[id];
   tg_syn_drop(flow);
-  if (flow->pcb != NULL) {
-    tg_gone(flow, TG_ERR_ABORTED);
-    reset(flow->pcb);
-  } else tg_gone(flow, TG_ERR_ABORTED);
+  tg_gone(flow, TG_ERR_ABORTED);
+  if (flow->pcb != NULL) reset(flow);
 }
 
 /*
@@ -256,5 +247,5 @@ TG_EXPORT(tg_tcp_release) void tg_tcp_release(u32_t id)
   }
   tcp_arg(flow->pcb, NULL);
   flow->state = TG_GONE;
-  if (flow->pcb->state != TIME_WAIT) reset(flow->pcb);
+  if (flow->pcb->state != TIME_WAIT) reset(flow);
 }
