@@ -55,17 +55,12 @@
 /* A segment may be a 64 KB super-segment, which the kernel cuts (vnet_hdr). 65,495 = 65,535 - 40. */
 #define TCP_MSS 65495
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1
-/* Payload is referenced, never copied into oversized header buffers. */
+/* Streams towards clients do not pass through lwIP's queues (sender.c), so what bounds those stays at its defaults. */
 #define TCP_OVERSIZE 0
 #define LWIP_WND_SCALE 1
 #define TCP_RCV_SCALE 5
 #define TCP_WND (1024 * 1024)
 #define TCP_WND_UPDATE_THRESHOLD (TCP_WND / 4)
-/* What the glue lets a flow have in flight (sender/send.c) is less: tcp_write never runs out of this. */
-#define TCP_SND_BUF (8 * 1024 * 1024)
-#define TCP_SND_QUEUELEN 60000
-#define TCP_SNDLOWAT (TCP_SND_BUF / 2)
-#define TCP_SNDQUEUELOWAT 30000
 #define LWIP_TCP_SACK_OUT 1
 #define TCP_QUEUE_OOSEQ 1
 /* One flow's bound, of bytes of its stream; with many flows out of order it is less (out_of_order.c). */

@@ -59,7 +59,7 @@ static int reserve_chunk(struct tg_flow *flow, u32_t size)
 {
   struct tg_chunk *chunk = tg_chunk_new(size);
   if (chunk == NULL) return 0;
-  u32_t usable = LWIP_MIN(size, 0xffff), mss = flow->peer_mss; /* tcp_write takes a 16-bit length */
+  u32_t usable = LWIP_MIN(size, 0xffff), mss = flow->peer_mss; /* a super-segment's length has 16 bits */
   chunk->room = mss != 0 && mss < usable ? usable / mss * mss : usable;
   struct tg_chunk **end = &flow->tx_reserved;
   while (*end != NULL) end = &(*end)->next;

@@ -11,11 +11,6 @@
 
 /* A client that asks for less costs more packets than it is worth: Linux's net.ipv4.tcp_min_snd_mss. */
 #define MIN_SND_MSS 48
-/*
- * lwIP makes segments of half the largest window that it has seen, but of a whole MSS when it has seen none; when one opens
- * then, it asserts that what is queued fits. RFC 9293 3.7.1: 536 bytes fit everybody.
- */
-#define LEAST_WINDOW (2 * 536)
 
 static struct tcp_pcb_listen *listener;
 static u8_t flow_arg;
@@ -92,7 +87,6 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
   flow->state = TG_OPEN;
   tg_dial_proved(&flow->dial);
   pcb->mss = LWIP_MAX(pcb->mss, MIN_SND_MSS);
-  pcb->snd_wnd_max = LWIP_MAX(pcb->snd_wnd_max, LEAST_WINDOW);
   flow->peer_mss = pcb->mss;
   if (tg_config.vnet) pcb->mss = (u16_t)(TCP_MSS / pcb->mss * pcb->mss);
   tg_sender_open(flow);
@@ -111,7 +105,6 @@ static err_t on_passive_open(u8_t id, struct tcp_pcb_listen *from, struct tcp_pc
   tcp_ext_arg_set_callbacks(pcb, flow_arg, &flow_callbacks); /* lwIP does not hand the listener's down */
   tcp_ext_arg_set(pcb, flow_arg, opening);
   tg_flow_follow(opening, pcb);
-  tcp_nagle_disable(pcb);
   if (tg_config.keep_alive_ms != 0) {
     pcb->so_options |= SOF_KEEPALIVE;
     pcb->keep_idle = tg_config.keep_alive_ms;
