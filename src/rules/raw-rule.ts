@@ -1,0 +1,149 @@
+/** Rules as they are written, each value with its line, from YAML or from the objects of a library user. */
+import { isAlias, isMap, isScalar, isSeq, Lexer, type Node, parseDocument } from 'yaml'
+import { ConfigError } from '../errors.ts'
+import { quote } from '../redact.ts'
+
+export interface RawValue {
+  readonly text: string
+  /** 1 for the first; 0 where there are no lines. */
+  readonly line: number
+}
+
+export interface RawKey {
+  readonly key: string
+  readonly line: number
+  /** One for a scalar; a list that is empty is none. */
+  readonly values: readonly RawValue[]
+}
+
+export interface RawRule {
+  readonly line: number
+  readonly keys: readonly RawKey[]
+}
+
+/** A mistake in the form. `rule` 0: none of them. */
+export function ruleError(file: string, line: number, rule: number, message: string): ConfigError {
+  const place = line === 0 ? file : `${file}:${line}`
+  return new ConfigError('RULES', `${place}: ${rule === 0 ? '' : `rule ${rule}: `}${message}`)
+}
+
+/** The time that the YAML parser needs grows with this; long lists stand in files of their own. */
+export const MAX_RULES_BYTES = 262_144
+
+/** The parser's time grows with the square of the nesting; rules need a depth of three. */
+const MAX_NESTING = 8
+
+/** `text` is a list of rules, or a mapping whose one key `rules` is. Throws ConfigError. */
+export function readRules(text: string, file: string): RawRule[] {
+  if (Buffer.byteLength(text) > MAX_RULES_BYTES) {
+    const allowed = `allowed at most ${MAX_RULES_BYTES} (long lists: destinationFile, domainFile)`
+    throw ruleError(file, 0, 0, `found ${Buffer.byteLength(text)} bytes, ${allowed}`)
+  }
+  checkNesting(text, file)
+  const document = parseDocument(text, {
+    schema: 'failsafe',
+    uniqueKeys: false,
+    prettyErrors: false,
+    logLevel: 'error',
+  })
+  const lineOf = lineCounter(text)
+  const problem = document.errors[0] ?? document.warnings[0]
+  if (problem !== undefined)
+    throw ruleError(file, lineOf(problem.pos[0]), 0, `found what is not YAML (${problem.code})`)
+  return rulesOf(document.contents as Node | null, file, node => lineOf(node?.range?.[0] ?? 0))
+}
+
+/** `node`: the list, or the mapping with it, of a document that was parsed with the schema `failsafe`. Throws ConfigError. */
+export function rulesOf(node: Node | null, file: string, lineOf: (node: Node | null) => number): RawRule[] {
+  let list = node
+  if (isMap(node) && node.items.length === 1 && keyText(node.items[0]!.key) === 'rules') {
+    list = node.items[0]!.value as Node | null
+  }
+  if (list === null || (isScalar(list) && list.value === '')) return []
+  if (!isSeq(list)) throw ruleError(file, lineOf(list), 0, 'found no list, allowed a list of rules (- to: …)')
+  return list.items.map((item, at) => rawRule(item as Node | null, file, at + 1, lineOf))
+}
+
+function rawRule(node: Node | null, file: string, number: number, lineOf: (node: Node | null) => number): RawRule {
+  const line = lineOf(node)
+  const refuse = (at: Node | null, message: string): never => {
+    throw ruleError(file, lineOf(at) || line, number, message)
+  }
+  const plain = (at: Node | null) => {
+    if (isAlias(at)) refuse(at, 'found an alias (*), allowed plain values')
+    if (at !== null && (('anchor' in at && at.anchor !== undefined) || at.tag !== undefined)) {
+      refuse(at, 'found an anchor (&) or a tag (!), allowed plain values')
+    }
+    return at
+  }
+  if (!isMap(plain(node))) refuse(node, 'found no mapping, allowed "to: TARGET" and conditions')
+  const keys = (node as import('yaml').YAMLMap).items.map(pair => {
+    const keyNode = plain(pair.key as Node | null)
+    const key = keyText(keyNode) ?? refuse(keyNode, 'found a key that is no text')
+    const value = plain(pair.value as Node | null)
+    const nodes = isSeq(value) ? (value.items as (Node | null)[]) : [value]
+    const values = nodes.map(each => {
+      if (!isScalar(plain(each))) refuse(each ?? keyNode, `${key}: found no text, allowed a value or a list of values`)
+      const text = String((each as import('yaml').Scalar).value)
+      return { text, line: lineOf(each) || lineOf(keyNode) }
+    })
+    return { key, line: lineOf(keyNode), values }
+  })
+  return { line, keys }
+}
+
+function keyText(node: unknown): string | undefined {
+  return isScalar(node) && typeof node.value === 'string' ? node.value : undefined
+}
+
+function checkNesting(text: string, file: string): void {
+  let line = 1
+  let brackets = 0
+  let dashes = 0
+  for (const token of new Lexer().lex(text)) {
+    if (token === '[' || token === '{') brackets++
+    else if (token === ']' || token === '}') brackets--
+    else if (token === '-' || token === '?') dashes++
+    else if (token.endsWith('\n')) dashes = 0
+    if (brackets > MAX_NESTING || dashes > MAX_NESTING) {
+      throw ruleError(file, line, 0, 'found nesting that is too deep, allowed a list of rules')
+    }
+    line += token.split('\n').length - 1
+  }
+}
+
+/** Lines of ascending or descending offsets, by a search: counting from the start each time would be quadratic. */
+function lineCounter(text: string): (offset: number) => number {
+  const starts = [0]
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) starts.push(at + 1)
+  return offset => {
+    let low = 0
+    let high = starts.length - 1
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1
+      if (starts[middle]! <= offset) low = middle
+      else high = middle - 1
+    }
+    return low + 1
+  }
+}
+
+/** The rules of a library user: objects with the keys of the file. Throws ConfigError. */
+export function rulesFromObjects(rules: unknown, place: string): RawRule[] {
+  if (!Array.isArray(rules)) throw ruleError(place, 0, 0, 'found no list, allowed a list of rules')
+  return rules.map((rule: unknown, at) => {
+    if (typeof rule !== 'object' || rule === null || Array.isArray(rule)) {
+      throw ruleError(place, 0, at + 1, 'found no object, allowed { to: TARGET } and conditions')
+    }
+    const given = Object.entries(rule).filter(([, value]) => value !== undefined)
+    const keys = given.map(([key, value]) => {
+      const values: unknown[] = Array.isArray(value) ? value : [value]
+      const wrong = values.find(each => !['string', 'number', 'boolean'].includes(typeof each))
+      if (wrong !== undefined || values.includes(undefined)) {
+        throw ruleError(place, 0, at + 1, `${quote(key)}: found no text, allowed a value or a list of values`)
+      }
+      return { key, line: 0, values: values.map(each => ({ text: String(each), line: 0 })) }
+    })
+    return { line: 0, keys }
+  })
+}
