@@ -37,6 +37,7 @@ export function findAddress(table: CidrTable, address: Uint8Array | undefined): 
   return findWideInterval(table.v6, word(address, 0), word(address, 4), word(address, 8), word(address, 12))
 }
 
+/** Signed. */
 function word(bytes: Uint8Array, at: number): number {
-  return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!
 }

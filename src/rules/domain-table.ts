@@ -95,7 +95,7 @@ const PRIME = 0x01000193
 
 function mix(hash: number): number {
   const folded = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-  return (folded ^ (folded >>> 13)) >>> 0
+  return folded ^ (folded >>> 13)
 }
 
 const DOT = 46

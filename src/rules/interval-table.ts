@@ -5,8 +5,11 @@
 import { type BitRows, clearBit, setBit, sharedWords } from './bit-rows.ts'
 
 export interface IntervalTable {
-  /** Where each piece begins, ascending, the first at 0; `width` words each, the most significant first. */
-  readonly starts: Uint32Array
+  /**
+   * Where each piece begins, ascending, the first at 0; `width` words each, the most significant first. The highest bit of
+   * each word is turned, so that signed words have the order of unsigned ones: V8 keeps those without allocating.
+   */
+  readonly starts: Int32Array
   /** The row of each piece. */
   readonly rows: Uint32Array
 }
@@ -52,27 +55,39 @@ export function buildIntervals(
       pieces.push(row)
     }
   }
-  return { starts: sharedWords(starts.flatMap(start => wordsOf(start, width))), rows: sharedWords(pieces) }
+  const words = new Int32Array(new SharedArrayBuffer(starts.length * width * 4))
+  words.set(starts.flatMap(start => wordsOf(start, width)))
+  return { starts: words, rows: sharedWords(pieces) }
 }
+
+const SIGN = 1 << 31
 
 function wordsOf(value: bigint, width: number): number[] {
-  return Array.from({ length: width }, (_, at) => Number((value >> BigInt(32 * (width - 1 - at))) & 0xffff_ffffn))
+  return Array.from({ length: width }, (_, at) => {
+    const word = Number((value >> BigInt(32 * (width - 1 - at))) & 0xffff_ffffn)
+    return word ^ SIGN
+  })
 }
 
-/** The row of a number of 32 bits. */
+/** The row of a number of 32 bits, signed or not. */
 export function findInterval({ starts, rows }: IntervalTable, value: number): number {
+  const key = value ^ SIGN
   let low = 0
   let high = starts.length - 1
   while (low < high) {
     const middle = (low + high + 1) >>> 1
-    if (starts[middle]! <= value) low = middle
+    if (starts[middle]! <= key) low = middle
     else high = middle - 1
   }
   return rows[low]!
 }
 
-/** The row of a number of 128 bits, given in four words. */
-export function findWideInterval({ starts, rows }: IntervalTable, a: number, b: number, c: number, d: number): number {
+/** The row of a number of 128 bits, given in four words of 32, signed or not. */
+export function findWideInterval(table: IntervalTable, high: number, b: number, c: number, d: number): number {
+  return findWide(table, high ^ SIGN, b ^ SIGN, c ^ SIGN, d ^ SIGN)
+}
+
+function findWide({ starts, rows }: IntervalTable, a: number, b: number, c: number, d: number): number {
   let low = 0
   let high = rows.length - 1
   while (low < high) {
@@ -83,7 +98,7 @@ export function findWideInterval({ starts, rows }: IntervalTable, a: number, b: 
   return rows[low]!
 }
 
-function isAtMost(starts: Uint32Array, at: number, a: number, b: number, c: number, d: number): boolean {
+function isAtMost(starts: Int32Array, at: number, a: number, b: number, c: number, d: number): boolean {
   if (starts[at] !== a) return starts[at]! < a
   if (starts[at + 1] !== b) return starts[at + 1]! < b
   if (starts[at + 2] !== c) return starts[at + 2]! < c

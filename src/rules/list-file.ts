@@ -67,8 +67,9 @@ function eachLine(text: string, take: (entry: string) => void): void {
   for (let at = 0; at < text.length; line++) {
     const next = text.indexOf('\n', at)
     const end = next < 0 ? text.length : next
-    const comment = text.indexOf('#', at)
-    const entry = text.slice(at, comment < 0 ? end : Math.min(comment, end)).trim()
+    const row = text.slice(at, end)
+    const comment = row.indexOf('#')
+    const entry = (comment < 0 ? row : row.slice(0, comment)).trim()
     at = end + 1
     if (entry === '' || entry.startsWith('!') || entry.startsWith(';')) continue
     try {

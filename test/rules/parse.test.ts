@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError } from '../../src/errors.ts'
 import { compileRules } from '../../src/rules/compile.ts'
+import { parseDomainList } from '../../src/rules/list-file.ts'
 import { match, NO_RULE } from '../../src/rules/matcher.ts'
 import { parseRules } from '../../src/rules/parse.ts'
 import { readRules, rulesFromObjects } from '../../src/rules/raw-rule.ts'
@@ -228,6 +229,22 @@ test('rules: a list with nothing in it suits no flow, and is no missing conditio
   const folder = folderWith(t, { empty: '# none yet\n' })
   const rules = compiled('- {to: drop, destinationFile: empty}\n- {to: direct, domainFile: empty}\n', folder)
   t.is(match(rules, flow('tcp', '192.0.2.1', 80, { domain: 'a.example' })), NO_RULE)
+})
+
+test('rules: the time for a list grows with its lines, not with their square', t => {
+  const parse = (lines: number) => {
+    const list = Array.from({ length: lines }, (_, at) => `name${at}.example`).join('\n')
+    const times = [1, 2, 3].map(() => {
+      const before = process.cpuUsage()
+      t.is(parseDomainList(list, true).length, lines)
+      const { user, system } = process.cpuUsage(before)
+      return user + system
+    })
+    return Math.min(...times)
+  }
+  const few = parse(8_000)
+  const many = parse(64_000)
+  t.true(many < 24 * few, `${few} and ${many} µs`)
 })
 
 test('rules: a wrong text throws and leaves the rules before as they were', t => {
