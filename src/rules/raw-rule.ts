@@ -66,26 +66,26 @@ export function rulesOf(node: Node | null, file: string, lineOf: (node: Node | n
 
 function rawRule(node: Node | null, file: string, number: number, lineOf: (node: Node | null) => number): RawRule {
   const line = lineOf(node)
-  const refuse = (at: Node | null, message: string): never => {
-    throw ruleError(file, lineOf(at) || line, number, message)
-  }
-  const plain = (at: Node | null) => {
-    if (isAlias(at)) refuse(at, 'found an alias (*), allowed plain values')
-    if (at !== null && (('anchor' in at && at.anchor !== undefined) || at.tag !== undefined)) {
-      refuse(at, 'found an anchor (&) or a tag (!), allowed plain values')
+  const fault = (at: Node | null, message: string) => ruleError(file, lineOf(at) || line, number, message)
+  const plain = (at: unknown): Node | null => {
+    const found = at as Node | null
+    if (isAlias(found)) throw fault(found, 'found an alias (*), allowed plain values')
+    if (found !== null && (('anchor' in found && found.anchor !== undefined) || found.tag !== undefined)) {
+      throw fault(found, 'found an anchor (&) or a tag (!), allowed plain values')
     }
-    return at
+    return found
   }
-  if (!isMap(plain(node))) refuse(node, 'found no mapping, allowed "to: TARGET" and conditions')
-  const keys = (node as import('yaml').YAMLMap).items.map(pair => {
-    const keyNode = plain(pair.key as Node | null)
-    const key = keyText(keyNode) ?? refuse(keyNode, 'found a key that is no text')
-    const value = plain(pair.value as Node | null)
-    const nodes = isSeq(value) ? (value.items as (Node | null)[]) : [value]
-    const values = nodes.map(each => {
-      if (!isScalar(plain(each))) refuse(each ?? keyNode, `${key}: found no text, allowed a value or a list of values`)
-      const text = String((each as import('yaml').Scalar).value)
-      return { text, line: lineOf(each) || lineOf(keyNode) }
+  const map = plain(node)
+  if (!isMap(map)) throw fault(node, 'found no mapping, allowed "to: TARGET" and conditions')
+  const keys = map.items.map(pair => {
+    const keyNode = plain(pair.key)
+    const key = keyText(keyNode)
+    if (key === undefined) throw fault(keyNode, 'found a key that is no text')
+    const value = plain(pair.value)
+    const values = (isSeq(value) ? value.items : [value]).map(each => {
+      const scalar = plain(each)
+      if (isScalar(scalar)) return { text: String(scalar.value), line: lineOf(scalar) }
+      throw fault(scalar ?? keyNode, `${quote(key)}: found no text, allowed a value or a list of values`)
     })
     return { key, line: lineOf(keyNode), values }
   })

@@ -79,6 +79,7 @@ const HELLOS: [title: string, message: number[], result: Sniffed][] = [
   ['an extension longer than the rest', hello([...sni('a.example'), 0, 1, 0, 9]), 'none'],
   ['a cut extension', hello([...sni('a.example'), 0, 1, 0]), 'none'],
   ['bytes behind the extensions', [1, 0, ...sized16([...hello(sni('a.example')).slice(4), 0])], 'none'],
+  ['an extension behind the extensions', [1, 0, ...sized16([...hello(sni('a.example')).slice(4), ...GREASE])], 'none'],
   ['a hello of nothing', [1, 0, 0, 0], 'none'],
   ['another message', [2, ...hello(sni('a.example')).slice(1)], 'none'],
   ['a message over the limit', [1, 0, ...uint16(MAX_SNIFF_BYTES)], 'none'],
