@@ -33,7 +33,7 @@ export async function compileApart(
       worker.on('error', failed)
       worker.on('exit', failed)
     })
-    if ('fault' in result) throw new ConfigError('RULES', result.fault)
+    if ('fault' in result) throw new ConfigError('CONFIG_FILE', result.fault)
     return result.rules
   } finally {
     signal?.removeEventListener('abort', abort)

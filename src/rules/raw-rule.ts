@@ -24,7 +24,7 @@ export interface RawRule {
 /** A mistake in the form. `rule` 0: none of them. */
 export function ruleError(file: string, line: number, rule: number, message: string): ConfigError {
   const place = line === 0 ? file : `${file}:${line}`
-  return new ConfigError('RULES', `${place}: ${rule === 0 ? '' : `rule ${rule}: `}${message}`)
+  return new ConfigError('CONFIG_FILE', `${place}: ${rule === 0 ? '' : `rule ${rule}: `}${message}`)
 }
 
 /** The time that the YAML parser needs grows with this; long lists stand in files of their own. */

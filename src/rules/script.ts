@@ -95,7 +95,7 @@ export class RulesScript {
   /** Resolves when the file is loaded; rejects with ConfigError. Once. */
   start(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const onEnd = (reason: string) => reject(new ConfigError('RULES_SCRIPT', this.#placed(reason)))
+      const onEnd = (reason: string) => reject(new ConfigError('CONFIG_FILE', this.#placed(reason)))
       this.#startThread(resolve, onEnd)
     })
   }
@@ -235,7 +235,7 @@ export class RulesScript {
   }
 }
 
-/** Loads a rules file. Throws ConfigError (RULES_SCRIPT) with file and line; nothing is left open then. */
+/** Loads a rules file. Throws ConfigError with file and line; nothing is left open then. */
 export async function loadScript(options: ScriptOptions): Promise<RulesScript> {
   const kind = extname(options.file)
   const canStrip = Boolean((process.features as { typescript?: unknown }).typescript)
@@ -260,7 +260,7 @@ export async function loadScript(options: ScriptOptions): Promise<RulesScript> {
 }
 
 function scriptError(file: string, message: string): ConfigError {
-  return new ConfigError('RULES_SCRIPT', `${escapeControls(file)}: ${message}`)
+  return new ConfigError('CONFIG_FILE', `${escapeControls(file)}: ${message}`)
 }
 
 function flowForScript({ protocol, source, destination, domain }: RuleFlow): ScriptFlow {

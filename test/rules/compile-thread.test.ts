@@ -22,7 +22,7 @@ test('compile-thread: a mistake is the same error', async t => {
   const apart = await t.throwsAsync(compileApart(text, options()), { instanceOf: ConfigError })
   const here = t.throws(() => compileText(text, options()), { instanceOf: ConfigError })
   t.is(apart!.message, here!.message)
-  t.is(apart!.code, 'RULES')
+  t.is(apart!.code, 'CONFIG_FILE')
 })
 
 test('compile-thread: the caller goes on meanwhile', async t => {

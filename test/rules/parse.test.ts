@@ -20,7 +20,7 @@ function folderWith(t: ExecutionContext, files: Record<string, string | Buffer>)
 
 function refusal(t: ExecutionContext, text: string, folder = '/'): string {
   const error = t.throws(() => compiled(text, folder), { instanceOf: ConfigError })!
-  t.is(error.code, 'RULES')
+  t.is(error.code, 'CONFIG_FILE')
   t.notRegex(error.message, /[\n\r]/)
   return error.message
 }

@@ -193,7 +193,7 @@ const BROKEN: [title: string, name: string, content: string, message: RegExp][] 
 for (const [title, name, content, message] of BROKEN) {
   test(`script: a file with ${title} is refused with its place`, async t => {
     const error = await t.throwsAsync(script(t, content, {}, name), { instanceOf: ConfigError })
-    t.is(error!.code, 'RULES_SCRIPT')
+    t.is(error!.code, 'CONFIG_FILE')
     t.regex(error!.message, message)
     t.notRegex(error!.message, /\n/)
   })
