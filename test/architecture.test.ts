@@ -34,6 +34,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   stack: [],
   tun: ['io'],
   upstream: ['io'],
+  dns: [],
   flow: ['io', 'type stack', 'type tun/tun.ts', 'type upstream/dialer.ts'],
   rules: ['config'],
   plane: ['io', 'stack', 'tun', 'upstream', 'flow'],
