@@ -1,0 +1,130 @@
+/**
+ * The names of a map in a file, so that addresses mean the same after a restart. Text, a line for each, first the one that
+ * gives way first:
+ *
+ * ```
+ * # tungate names 1, next 198.18.16.9
+ * 198.18.0.2 www.example.org
+ * # end 1 5d41402a
+ * ```
+ *
+ * The last line has their number and the CRC-32 of what stands before it: a wrong name would lead a client to somebody else, so a
+ * file that is not whole is not used at all.
+ */
+import { randomInt } from 'node:crypto'
+import { open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { crc32 } from 'node:zlib'
+
+import { formatAddress, parseAddress } from '../endpoint.ts'
+import type { SavedNames } from './name-map.ts'
+import { NO_INDEX, type VirtualAddresses } from './virtual-addresses.ts'
+
+/** 131,072 names of 200 characters. */
+export const MAX_NAME_FILE_BYTES = 32 << 20
+
+const HEAD = /^# tungate names 1, next (\S+)$/
+const LINE = /^(\S+) ([a-z0-9_.-]{1,253})$/
+const END = /^# end (\d+) ([0-9a-f]{8})$/
+/** Written at a time, so that packets need not wait for the whole. */
+const LINES_AT_ONCE = 2_048
+
+export interface LoadedNames extends SavedNames {
+  /** Why there are none, for the log; undefined where the file is whole, or not there. */
+  readonly damage: string | undefined
+}
+
+/**
+ * Writes the file anew beside the old one (`.new`), forces it to the disk and puts it in its place: at any moment one of
+ * the two is there whole. Readable for its owner alone. Rejects with the error of the file system; the old file is then still
+ * there. Not to be called again before it is done.
+ */
+export async function saveNames(path: string, saved: SavedNames, addresses: VirtualAddresses): Promise<void> {
+  const draft = `${path}.new`
+  try {
+    const file = await open(draft, 'w', 0o600)
+    try {
+      let checksum = 0
+      const write = async (text: string) => {
+        checksum = crc32(text, checksum)
+        await file.write(text)
+      }
+      await write(`# tungate names 1, next ${formatAddress(addresses.address4(saved.next))}\n`)
+      let count = 0
+      let text = ''
+      for (const [index, name] of saved.names) {
+        text += `${formatAddress(addresses.address4(index))} ${name}\n`
+        if (++count % LINES_AT_ONCE !== 0) continue
+        await write(text)
+        text = ''
+      }
+      await write(text)
+      await file.write(`# end ${count} ${hex(checksum)}\n`)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(draft, path)
+  } catch (error) {
+    await rm(draft, { force: true }).catch(() => {})
+    throw error
+  }
+  await syncFolder(dirname(path))
+}
+
+/** The new name of the file is on the disk, too. A file system that cannot do that has at least the file. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r').catch(() => undefined)
+  await folder?.sync().catch(() => {})
+  await folder?.close()
+}
+
+/**
+ * Reads the file. One that is not there gives no names; neither does a damaged one, and then new names begin
+ * anywhere, so that hardly any address means something else than before. Addresses that are not ours any more are left out.
+ * Rejects where the file is there and cannot be read.
+ */
+export async function loadNames(path: string, addresses: VirtualAddresses): Promise<LoadedNames> {
+  const bytes = await sizeOf(path)
+  if (bytes === undefined) return { names: [], next: 0, damage: undefined }
+  if (bytes > MAX_NAME_FILE_BYTES) return damaged(`it has ${bytes} bytes, ${MAX_NAME_FILE_BYTES} at most are read`)
+  return parseNames(await readFile(path, 'latin1'), addresses)
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+function damaged(damage: string): LoadedNames {
+  return { names: [], next: randomInt(2 ** 24), damage }
+}
+
+function parseNames(text: string, addresses: VirtualAddresses): LoadedNames {
+  const endAt = text.lastIndexOf('\n', text.length - 2) + 1
+  const end = END.exec(text.slice(endAt, -1))
+  if (end === null || !text.endsWith('\n')) return damaged('its end is missing')
+  const body = text.slice(0, endAt)
+  if (hex(crc32(Buffer.from(body, 'latin1'))) !== end[2]) return damaged('its checksum is wrong')
+  const lines = body.split('\n')
+  const next = parseAddress(HEAD.exec(lines[0]!)?.[1] ?? '')
+  if (next === undefined) return damaged('its first line is unknown')
+  const names: [number, string][] = []
+  if (lines.length - 2 !== Number(end[1])) return damaged('lines are missing')
+  for (const line of lines.slice(1, -1)) {
+    const [, address, name] = LINE.exec(line) ?? []
+    const parsed = parseAddress(address ?? '')
+    if (name === undefined || parsed === undefined) return damaged('a line is no address and name')
+    const index = addresses.indexOf(parsed)
+    if (index !== NO_INDEX) names.push([index, name])
+  }
+  return { names, next: Math.max(addresses.indexOf(next), 0), damage: undefined }
+}
+
+function hex(checksum: number): string {
+  return checksum.toString(16).padStart(8, '0')
+}
