@@ -224,7 +224,7 @@ const FAILURE: Lifetime = { seconds: FAILURE_SECONDS, maxTtl: FAILURE_SECONDS, m
 
 /**
  * How long an answer holds. Negative is NXDOMAIN, and NOERROR without a record of the type asked for; that takes a SOA, whose
- * minimum and TTL bound it (RFC 2308 §5), or nobody knows how long it holds.
+ * minimum and TTL bound it (RFC 2308 §5): without one nobody knows how long it holds, and it is not kept.
  */
 function lifetimeOf(bytes: Uint8Array, length: number, query: Query): Lifetime {
   const rcode = readU16(bytes, FLAGS_AT) & Flag.rcode
@@ -232,7 +232,7 @@ function lifetimeOf(bytes: Uint8Array, length: number, query: Query): Lifetime {
   if (rcode !== Rcode.noError && !isNegative) return NOT_KEPT
   const answers = readU16(bytes, ANSWERS_AT)
   let positive = false
-  let minimum = -1
+  let minimum = 0
   let seconds = MAX_TTL_SECONDS
   let at = query.questionEnd
   for (let index = 0, count = countRecords(bytes); index < count; index++) {
@@ -243,7 +243,6 @@ function lifetimeOf(bytes: Uint8Array, length: number, query: Query): Lifetime {
     else if (record.type === Type.soa) minimum = soaMinimum(bytes, at)
   }
   if (positive && !isNegative) return { seconds, maxTtl: MAX_TTL_SECONDS, mayBeStale: true }
-  if (minimum < 0) return NOT_KEPT
   seconds = Math.min(seconds, minimum, MAX_NEGATIVE_SECONDS)
   return { seconds, maxTtl: seconds, mayBeStale: true }
 }
@@ -252,9 +251,9 @@ function soundTtl(ttl: number): number {
   return ttl > 0x7fff_ffff ? 0 : ttl
 }
 
-/** The last of the SOA's five numbers (RFC 1035 §3.3.13), of the record just read; -1 when there is no room for it. */
+/** The last of the SOA's five numbers (RFC 1035 §3.3.13), of the record just read; 0 when there is no room for it. */
 function soaMinimum(bytes: Uint8Array, end: number): number {
   const name = skipName(bytes, record.dataAt, end)
   const mail = name === MALFORMED ? MALFORMED : skipName(bytes, name, end)
-  return mail === MALFORMED || mail + 20 !== end ? -1 : soundTtl(readU32(bytes, end - 4))
+  return mail === MALFORMED || mail + 20 !== end ? 0 : soundTtl(readU32(bytes, end - 4))
 }

@@ -19,10 +19,12 @@ const LOOPBACK6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
 const FIXED_TTL_SECONDS = 3_600
 
 /**
- * Last labels of names that do not exist outside: for the link (RFC 6762 §3), for tests and as wrong ones (RFC 6761 §6.2,
- * §6.4), for inside (ICANN's reservation of 2024). Who has a resolver for one of them says so by a split, which is asked first.
+ * Last labels of names that nobody outside knows: of the link (RFC 6762 §3), of tests and wrong ones (RFC 6761 §6.2, §6.4).
+ * Who has a resolver for one of them says so by a split, which is asked first.
  */
-const NOWHERE: ReadonlySet<string> = new Set(['local', 'test', 'invalid', 'internal'])
+const NOWHERE: ReadonlySet<string> = new Set(['local', 'test', 'invalid'])
+/** Of names that the proxy may know the way to, and no resolver: onion services (RFC 7686 §2), private networks (ICANN, 2024). */
+const BEHIND_THE_PROXY: ReadonlySet<string> = new Set(['onion', 'internal'])
 
 /** An IPv4 address in a form that some `inet_aton` takes: no name ends so (RFC 3696 §2), and it must not pass for one. */
 const NUMBER = /^([0-9]+|0x[0-9a-f]*)$/
@@ -32,7 +34,7 @@ const NUMBER = /^([0-9]+|0x[0-9a-f]*)$/
  * exhausted, which it counts.
  */
 export function answerFromMap(out: Uint8Array, asked: Uint8Array, query: Query, map: NameMap, nowMs: number): number {
-  if (query.class !== INTERNET || query.labels === 0) return FORWARD
+  if (query.class !== INTERNET) return FORWARD
   const name = nameOf(asked, query)
   const last = name.slice(name.lastIndexOf('.') + 1)
   if (last === 'arpa') return answerArpa(out, asked, query, name, map)
@@ -40,12 +42,11 @@ export function answerFromMap(out: Uint8Array, asked: Uint8Array, query: Query, 
   if (NOWHERE.has(last) || isCanary(name)) return writeError(out, asked, query, Rcode.noSuchName)
   const asksAddress = query.type === Type.a || query.type === Type.aaaa || query.type === Type.any
   if (asksAddress && query.isHostName) {
-    // One label alone is a name of the local network; NUMBER see there.
+    // One label alone is a name of the local network.
     if (query.labels === 1 || NUMBER.test(last)) return writeError(out, asked, query, Rcode.noSuchName)
     return answerHost(out, asked, query, name, map, nowMs)
   }
-  // The proxy may know the way to an onion service, but no resolver does (RFC 7686 §2).
-  if (last === 'onion') return writeError(out, asked, query, Rcode.noError)
+  if (BEHIND_THE_PROXY.has(last)) return writeError(out, asked, query, Rcode.noError)
   return query.type === Type.https || query.type === Type.svcb ? FORWARD_WITHOUT_HINTS : FORWARD
 }
 

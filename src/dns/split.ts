@@ -37,7 +37,7 @@ export class SuffixTable<T> {
       if (dot === MISSING) return 0
       at = dot
     }
-    return at === name.length ? MISSING : at + 1
+    return at + 1
   }
 }
 

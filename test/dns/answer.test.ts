@@ -94,6 +94,14 @@ test('answer: a kept one counts its TTLs down, at most to 0', t => {
   t.deepEqual(ttls(-1, 30), [30, 30, 30], 'stale')
 })
 
+test('answer: OPT stands behind the additional records of others', t => {
+  const out = room()
+  const message = makeQuery('a.example', { udpBytes: 1_232 })
+  const bytes = makeAnswer(message, { additionals: records(2).answers })
+  const length = writeKept(out, message, parsed(message), bytes.toString('latin1'), 0, 86_400, 1_232)
+  t.like(decoded(out, length).additionals, [{ type: 'A' }, { type: 'A' }, { type: 'OPT' }])
+})
+
 test('answer: one of the limit passes, one byte more is truncated', t => {
   const out = room()
   const message = makeQuery('a.example', { udpBytes: 1_232 })

@@ -69,6 +69,7 @@ test('map-answers: HTTPS and SVCB are forwarded and lose their hints, other type
 test('map-answers: other classes are forwarded', t => {
   const message = bytesOf('#000001000001000000000000 7 version 4 bind 0 #0010 #0003')
   t.is(ask(makeMap(), '', 'TXT', message), 'forward')
+  t.is(ask(makeMap(), '', 'A', bytesOf('#000001000001000000000000 1 a 7 example 0 #0001 #0003')), 'forward')
 })
 
 test('map-answers: what is no host name is forwarded', t => {
@@ -81,7 +82,7 @@ test('map-answers: what is no host name is forwarded', t => {
 
 test('map-answers: names that nobody outside should hear of', t => {
   const map = makeMap()
-  for (const name of ['printer', 'wpad', 'host.local', 'a.test', 'a.invalid', 'a.internal', 'a.home.arpa', 'local'])
+  for (const name of ['printer', 'wpad', 'host.local', 'a.test', 'a.invalid', 'a.home.arpa', 'local'])
     for (const type of ['A', 'AAAA'] as const) t.is(ask(map, name, type), 'NXDOMAIN', name)
   for (const type of ['MX', 'SRV', 'PTR'] as const) t.is(ask(map, 'host.local', type), 'NXDOMAIN', type)
   t.is(ask(map, 'x.local.example', 'A'), 'NOERROR A 198.18.0.2')
@@ -103,11 +104,12 @@ test('map-answers: localhost is this host, RFC 6761 section 6.3', t => {
   t.is(ask(map, 'localhost', 'MX'), 'NOERROR')
 })
 
-test('map-answers: onion services go to the proxy and to no resolver, RFC 7686', t => {
+test('map-answers: onion services and private names go to the proxy and to no resolver', t => {
   const map = makeMap()
   t.is(ask(map, 'example.onion', 'A'), 'NOERROR A 198.18.0.2')
-  t.is(ask(map, 'example.onion', HTTPS), 'NOERROR')
-  t.is(ask(map, 'example.onion', 'TXT'), 'NOERROR')
+  t.is(ask(map, 'db.example.internal', 'AAAA'), 'NOERROR AAAA fd74:756e::c612:3')
+  for (const name of ['example.onion', 'db.example.internal'])
+    for (const type of [HTTPS, 'TXT', 'MX'] as const) t.is(ask(map, name, type), 'NOERROR')
 })
 
 test('map-answers: ways around the map are closed', t => {

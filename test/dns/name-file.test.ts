@@ -106,6 +106,7 @@ test('name-file: sound by its checksum, but of wrong lines or another version', 
     [`${head}198.18.0.2 a b\n`, 1, 'a line is no address and name'],
     [`${head}198.18.0.2 A\n`, 1, 'a line is no address and name'],
     [`${head}198.18.0 a\n`, 1, 'a line is no address and name'],
+    [`${head}454.18.0.2 a\n`, 1, 'a line is no address and name'],
     ['# tungate names 2, next 198.18.0.2\n', 0, 'its first line is unknown'],
     ['# tungate names 1, next x\n', 0, 'its first line is unknown'],
   ] as const) {

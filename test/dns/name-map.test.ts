@@ -221,6 +221,12 @@ test('name-map: what was restored is not given away while clients may hold it, a
   t.is(again.assign('z'), '198.18.0.6')
 })
 
+test('name-map: new names begin where those of before would have gone on', t => {
+  const world = makeMap({ names: 16 })
+  world.map.restore({ names: [[1, 'a']], next: 6 }, 0)
+  t.deepEqual(['b', 'c'].map(world.assign), ['198.18.0.12', '198.18.0.13'])
+})
+
 test('name-map: pairs that do not fit are left out', t => {
   const { map } = makeMap({ names: 100 })
   map.restore(
@@ -232,10 +238,12 @@ test('name-map: pairs that do not fit are left out', t => {
         [-1, 'c'],
         [100, 'd'],
       ],
-      next: 1_000_000,
+      next: 1_000_040,
     },
     0,
   )
   t.is(map.size, 1)
   t.is(map.nameOf(map.addresses.address4(50)), 'a')
+  t.is(map.nameOf(map.addresses.address4(51)), undefined)
+  t.is(map.assign('d', 0), 66, 'behind 40, 1,000,040 counted round, and 25 that may have been given away')
 })

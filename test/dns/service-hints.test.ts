@@ -79,6 +79,7 @@ test('service-hints: malformed records are left out, the others stay', t => {
     ['half a parameter', https('#0001 #00')],
     ['a compressed target', record(65, '#0001 #c00c')],
     ['a compressed target to offset 0', record(65, '#0001 #c000')],
+    ['a compressed target that looks like a label of 192', record(65, `#0001 #c00c #ff00 #00bc #${'00'.repeat(188)}`)],
     ['no target', record(65, '#0001')],
     ['a target without end', record(65, '#0001 3 foo')],
     ['nothing', record(65, '')],

@@ -59,6 +59,7 @@ test('upstream-query: letters are upper case where chance says so, and nothing e
   t.is(name(new Uint8Array(CASE_BYTES)), '\x04ab-9\x05xn--c\0')
   t.is(name(ALL_UPPER), '\x04AB-9\x05XN--C\0')
   t.is(name(Uint8Array.of(0b10, ...new Uint8Array(CASE_BYTES - 1))), '\x04Ab-9\x05xn--c\0')
+  t.is(name(Uint8Array.of(0, 0b100, ...new Uint8Array(CASE_BYTES - 2))), '\x04ab-9\x05xn--C\0')
   const seen = new Set(Array.from({ length: 64 }, () => name(randomBytes(CASE_BYTES))))
   t.true(seen.size > 8)
 })
@@ -139,10 +140,27 @@ test('upstream-answer: another ID, question or direction is of somebody else', t
   )
 })
 
+test('upstream-answer: a record whose name leads nowhere is nobody’s', t => {
+  const asked = sent()
+  const record = (owner: string) => {
+    const bytes = Buffer.concat([
+      makeAnswer(asked.bytes, {}),
+      bytesOf(`${owner} #0001 #0001 #0000003c #0004 #c0000201`),
+    ])
+    bytes[7] = 1
+    return judge(asked, bytes)
+  }
+  t.regex(record('#c00c'), /^accepted/)
+  t.is(record('#ffff'), 'foreign')
+  t.is(record('#c021'), 'foreign', 'itself')
+})
+
 test('upstream-answer: cut at any byte it is nobody’s', t => {
   const asked = sent()
   const bytes = makeAnswer(asked.bytes, { answers: [a], additionals: [opt(4_096)] })
   for (let cut = 0; cut < bytes.length; cut++) t.is(judge(asked, Buffer.from(bytes), cut), 'foreign', `${cut}`)
+  const bare = makeAnswer(asked.bytes, { rcode: 3 })
+  for (let cut = 0; cut < bare.length; cut++) t.is(judge(asked, Buffer.from(bare), cut), 'foreign', `bare, ${cut}`)
 })
 
 test('upstream-answer: letters must come back where they were chosen by chance', t => {

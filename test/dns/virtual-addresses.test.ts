@@ -52,6 +52,7 @@ test('virtual-addresses: the own address in the middle, at an end, and elsewhere
   t.is(first('198.18.5.255'), '198.18.6.1')
   t.is(first('198.18.5.0'), '198.18.5.1')
   t.is(first('10.0.0.1'), '198.18.0.1')
+  t.is(new VirtualAddresses({ ...DEFAULT, own4: at('198.18.5.9') }).indexOf(at('198.18.0.7')), NO_INDEX)
 })
 
 test('virtual-addresses: without an IPv6 prefix there is none', t => {

@@ -57,6 +57,12 @@ test('wire: a name has 255 bytes at most, also by pointers', t => {
   t.is(expanded(byPointer, longest.length), undefined)
 })
 
+test('wire: the end of a name lies within the message', t => {
+  const name = bytesOf('2 ab #c00c')
+  for (let end = 0; end < name.length; end++) t.is(skipName(name, 0, end), MALFORMED, `${end}`)
+  t.is(skipName(name, 0, name.length), name.length)
+})
+
 test('wire: a record is read whole, and at no cut', t => {
   const message = bytesOf(`${HEADER} 1 a 0 #0001 #0001 #fffffffe #0004 #c0000201`)
   const out = recordFields()
