@@ -69,6 +69,7 @@ test('hev-udp-codec: what the header cannot say is an error', t => {
   t.throws(() => encodeHevHeader(bytes, 0, 1, new Uint8Array(5), 53), { instanceOf: RangeError })
   for (const length of [0, HEV_MAX_NAME_BYTES + 1])
     t.throws(() => encodeHevNameHeader(bytes, 0, 1, new Uint8Array(length), 53), { instanceOf: RangeError })
+  t.is(encodeHevNameHeader(bytes, 0, 1, Uint8Array.of(0x61), 53), 8)
   t.is(encodeHevNameHeader(bytes, 0, 1, new Uint8Array(HEV_MAX_NAME_BYTES).fill(0x61), 53), 255)
   t.throws(() => encodeHevHeader(new Uint8Array(HEV_HEADER_BYTES_IPV4 - 1), 0, 1, v4, 53), { instanceOf: RangeError })
   t.throws(() => encodeHevHeader(new Uint8Array(HEV_HEADER_BYTES_IPV6 - 1), 0, 1, v6, 53), { instanceOf: RangeError })
@@ -103,12 +104,16 @@ test('hev-udp-codec: a datagram is read whole, at every split point and byte by 
     for (const at of [0, 7]) {
       const total = header.length + payload
       const bytes = new Uint8Array(at + total + 9)
+      const reused = { ...hevFields(), totalLength: 99, addressType: 9 }
       for (const poison of [0xff, 0, 1])
         for (let cut = 0; cut < total; cut++) {
           const out = hevFields()
           bytes.fill(poison).set(header.slice(0, cut), at)
-          t.is(parseHevDatagram(bytes, at, cut, out), NEED_MORE, `cut behind ${cut} of ${total}`)
-          t.is(out.totalLength, cut < 3 ? 0 : total)
+          for (const found of [out, reused]) {
+            t.is(parseHevDatagram(bytes, at, cut, found), NEED_MORE, `cut behind ${cut} of ${total}`)
+            t.is(found.totalLength, cut < 3 ? 0 : total)
+            t.is(found.addressType, cut < 4 ? -1 : header[3]!)
+          }
           t.is(parseHevHeader(bytes, at, cut, out), cut < header.length ? NEED_MORE : header.length)
         }
       bytes.fill(0xff).set(header, at)
