@@ -140,9 +140,20 @@ test('http-authentication: one nonce for all counts on', t => {
   t.is(auth.first(AUTHORITY).authorization, '', 'once in the list of idle ones')
 })
 
+test("http-authentication: a nonce that waits for a dial, and is told to another one, is that one's alone", t => {
+  const auth = new HttpAuthentication(USER)
+  const [one, two] = [auth.first(AUTHORITY), auth.first(AUTHORITY)]
+  auth.passed(next(t, auth, one, digestOf('a')))
+  t.is(parameter(next(t, auth, two, digestOf('a')), 'nc'), '00000002')
+  t.is(auth.first(AUTHORITY).authorization, '')
+})
+
 test('http-authentication: bounded, however many nonces a proxy tells', t => {
   const auth = new HttpAuthentication(USER)
   const made = Array.from({ length: 3_000 }, (_, index) => next(t, auth, auth.first(AUTHORITY), digestOf(`n${index}`)))
+  const again = (nonce: string) => next(t, auth, auth.first(AUTHORITY), digestOf(nonce))
+  t.is(parameter(again('n2999'), 'nc'), '00000002')
+  t.is(parameter(again('n0'), 'nc'), '00000001', 'the count is forgotten')
   for (const attempt of made) auth.passed(attempt)
   const used = Array.from({ length: 100 }, () => auth.first(AUTHORITY))
   t.is(used.filter(({ authorization }) => authorization !== '').length, 64)
