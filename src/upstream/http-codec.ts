@@ -273,6 +273,6 @@ function lookAtContent(bytes: Uint8Array, out: ResponseFields): void {
   )
   const [text = ''] = lengths
   const isKnown = lengths.size === 1 && /^[0-9]{1,15}$/.test(text)
-  if (out.status === 204 || out.status === 304) out.contentLength = 0
+  if (out.status === 304) out.contentLength = 0
   else out.contentLength = isKnown && fieldTexts(bytes, out, 'transfer-encoding').length === 0 ? Number(text) : UNKNOWN
 }

@@ -56,6 +56,8 @@ const ACCEPTED: readonly [url: string, upstream: object, text: string][] = [
     'direct://?interface=eth0.5&mark=0x22b',
   ],
   ['direct://?mark=4294967295', { kind: 'direct', interface: '', mark: 0xffff_ffff }, 'direct://?mark=0xffffffff'],
+  ['direct://?interface=a&mark=0x1', { kind: 'direct', interface: 'a', mark: 1 }, 'direct://?interface=a&mark=0x1'],
+  ['direct://?mark=0', { kind: 'direct', interface: '', mark: 0 }, 'direct://'],
   ['reject://', { kind: 'reject' }, 'reject://'],
 ]
 
@@ -88,6 +90,16 @@ test('proxy-url: {source} in a user name stands for the client', t => {
   t.like(literal, { username: '{source}', isPerSource: false })
   t.is(userFor({ username: '{source}', isPerSource: false }, '10.0.0.1'), '{source}')
   t.is(proxyUrlText(literal), 'socks5://%7Bsource%7D:***@h:1080')
+})
+
+test('proxy-url: a host name has labels of 1 to 63 characters, 253 in all', t => {
+  for (const host of ['a', 'ab', '9.a', 'a'.repeat(63), `${'a.'.repeat(126)}a`])
+    t.like(parseProxyUrl(`socks5://${host}`), { server: { host, port: 1080 } })
+})
+
+test('proxy-url: a servername has 1 to 253 characters', t => {
+  for (const servername of ['a', 'ab', 'a'.repeat(253)])
+    t.like(parseProxyUrl(`https://h?servername=${servername}`), { tls: { servername, insecure: false } })
 })
 
 test('proxy-url: which ways UDP may take', t => {
@@ -123,9 +135,17 @@ const REFUSED: readonly [url: string, message: RegExp][] = [
   ['http://[fe80::1%25eth0]:1', /found brackets around what is no IPv6 address, allowed http:\/\/\[2001:db8::1\]:3128/],
   ['socks5://[::1]x', /found a text behind the brackets/],
   ['socks5://256.1.1.1', /found numbers that are no IPv4 address/],
+  ['socks5://a.10', /found numbers that are no IPv4 address/],
+  [`socks5://${'a.'.repeat(127)}`, /found a host that is no valid name/],
   ['socks5://127.1', /found numbers that are no IPv4 address/],
   ['socks5://bad host', /found a host that is no valid name/],
   [`socks5://${'a'.repeat(64)}`, /found a host that is no valid name/],
+  ['x://h', /found the scheme x:\/\//],
+  ['socks5://#h', /found a # behind the host/],
+  ['socks5://u#@h', /found a bare \/, \? or # before the @/],
+  ['socks5://@h', /found a user name of 0 bytes/],
+  ['reject://@', /found a host, path or user/],
+  [`https://h?servername=${'a'.repeat(254)}`, /found a servername that is no host name/],
   ['socks5://h:1/path', /found a path, query or fragment/],
   ['socks5://h:1#x', /found a # behind the host/],
   ['socks5://h?udp=off#x', /found a # behind the host/],
