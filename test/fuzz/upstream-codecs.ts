@@ -222,7 +222,28 @@ const URLS = [
   'reject://',
 ]
 const URL_PIECES = [
-  ...['://', ':', '@', '/', '//', '?', '&', '=', '#', '%', '%00', '%0a', '%zz', '%F0%9F%98%80', '{source}', '{', '}'],
+  ...[
+    '://',
+    ':',
+    '@',
+    '/',
+    '//',
+    '?',
+    '&',
+    '=',
+    '#',
+    '%',
+    '%00',
+    '%0a',
+    '%3F',
+    '%25',
+    '%40',
+    '%zz',
+    '%F0%9F%98%80',
+    '{source}',
+    '{',
+    '}',
+  ],
   ...['[', ']', '[::1]', '..', ' ', '\0', '\n', '\u2028', '\ud800', '+unix', '+tls', 'http', 'insecure=true', 'udp='],
   ...['mark=', 'ca=', '99999', '0', '-1', 'constructor', '__proto__', 'x'.repeat(300), SECRET],
 ]
@@ -241,12 +262,7 @@ function checkUrl(url: string): { fault?: string; isTaken: boolean } {
   const { password: again, ...same } = parseProxyUrl(text) as { password?: string }
   if (JSON.stringify(rest) !== JSON.stringify(same) || (password === undefined) !== (again === undefined))
     return { fault: `reads differently: ${text}`, isTaken: true }
-  if (
-    password !== undefined &&
-    password.length > 3 &&
-    !JSON.stringify(rest).includes(password) &&
-    text.includes(password)
-  )
+  if (password?.includes(SECRET) && !JSON.stringify(rest).includes(SECRET) && text.includes(SECRET))
     return { fault: `the password is told: ${text}`, isTaken: true }
   return { isTaken: true }
 }

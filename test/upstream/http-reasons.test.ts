@@ -35,7 +35,9 @@ test('http-reasons: a status alone tells what it can', t => {
     t.is(error.failure, failure, String(status))
     t.true(error.message.startsWith(`the proxy answered ${status} `), error.message)
   }
-  t.regex(refusal('302 Found').message, /log-in page/)
+  for (const status of [300, 302, 399]) t.regex(refusal(`${status} Found`).message, /log-in page/)
+  t.notRegex(refusal('400 Bad').message, /log-in page/)
+  t.regex(refusal('101 Switching').message, /another question/)
 })
 
 test('http-reasons: an unknown status is told with its reason, made safe', t => {
@@ -86,7 +88,10 @@ test('http-reasons: squid tells more', t => {
     [503, 'ERR_CONNECT_FAIL 101', 'net-unreachable'],
     [503, 'ERR_CONNECT_FAIL 113', 'host-unreachable'],
     [503, 'ERR_CONNECT_FAIL 13', 'prohibited'],
+    [503, 'ERR_CONNECT_FAIL 1', 'prohibited'],
     [503, 'ERR_CONNECT_FAIL 61', 'refused'],
+    [503, 'ERR_CONNECT_FAIL 60', 'timeout'],
+    [503, 'ERR_CONNECT_FAIL 51', 'net-unreachable'],
     [503, 'ERR_CONNECT_FAIL 0', 'host-unreachable'],
     [503, 'ERR_CONNECT_FAIL', 'host-unreachable'],
     [503, 'ERR_DNS_FAIL 0', 'host-unreachable'],
@@ -106,6 +111,8 @@ test('http-reasons: an answer of another protocol is named', t => {
   const of = (text: string) => alienToHttp(Buffer.from(text, 'latin1'))
   t.regex(of('\x05\x00'), /begins with 0500\): this is a SOCKS5 proxy\?/)
   t.regex(of('\0'), /SOCKS4/)
+  t.regex(of('\0\x5b'), /SOCKS4/)
+  t.regex(of('\0\x5c'), /right port/)
   t.regex(of('\x15\x03\x01'), /https:/)
   t.regex(of('SSH-2.0-x'), /begins with 5353482d\): this is an SSH server/)
   t.regex(of('<html>'), /right port/)

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect as connectTcp } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { connect, createServer } from 'node:tls'
+import { connect, createServer, type SecureVersion } from 'node:tls'
 import test, { type ExecutionContext } from 'ava'
 import { readRegularFile } from '../../src/config/file.ts'
 import { ConfigError } from '../../src/errors.ts'
@@ -87,9 +87,14 @@ test('tls-options: a certificate needs its own key, without a passphrase', t => 
 })
 
 /** What a TLS server on loopback says of a client with these options: its name and SNI; or the client's error. */
-async function handshake(t: ExecutionContext, tls: Partial<Tls>, host: string): Promise<string> {
+async function handshake(
+  t: ExecutionContext,
+  tls: Partial<Tls>,
+  host: string,
+  maxVersion: SecureVersion = 'TLSv1.3',
+): Promise<string> {
   const listener = createServer(
-    { cert: proxy.cert, key: proxy.key, ca: authority.cert, requestCert: true, rejectUnauthorized: false },
+    { maxVersion, cert: proxy.cert, key: proxy.key, ca: authority.cert, requestCert: true, rejectUnauthorized: false },
     socket => {
       socket.on('error', () => undefined)
       const subject = socket.getPeerCertificate().subject as { CN?: string } | undefined
@@ -118,6 +123,7 @@ async function handshake(t: ExecutionContext, tls: Partial<Tls>, host: string): 
 
 test('tls-options: the proxy must have a certificate of the right name from the right authority', async t => {
   t.is(await handshake(t, { ca: CA }, 'proxy.example'), 'nobody, proxy.example, ALPN false')
+  t.is(await handshake(t, { ca: CA }, 'proxy.example', 'TLSv1.2'), 'nobody, proxy.example, ALPN false')
   t.is(await handshake(t, { ca: CA }, '127.0.0.1'), 'nobody, no SNI, ALPN false')
   t.is(await handshake(t, { ca: CA, servername: 'proxy.example' }, '127.0.0.2'), 'nobody, proxy.example, ALPN false')
   t.is(await handshake(t, { ca: CA }, 'other.example'), 'ERR_TLS_CERT_ALTNAME_INVALID')
