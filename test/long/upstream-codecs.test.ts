@@ -3,10 +3,16 @@ import test from 'ava'
 import { CODECS, fuzzCodec, fuzzUrls } from '../fuzz/upstream-codecs.ts'
 
 const ROUNDS = 200_000
+/** Half a minute on a machine that has nothing else to do. */
+const TIMEOUT_MS = 300_000
 
 for (const name of Object.keys(CODECS))
-  test(`fuzz, long: ${name}: mutated, in any pieces, it is taken, refused or waited for`, t =>
-    fuzzCodec(t, name, ROUNDS, 2))
+  test.serial(`fuzz, long: ${name}: mutated, in any pieces, it is taken, refused or waited for`, t => {
+    t.timeout(TIMEOUT_MS)
+    return fuzzCodec(t, name, ROUNDS, 2)
+  })
 
-test('fuzz, long: URLs of upstreams: mutated, each is read or refused in one line without the password', t =>
-  fuzzUrls(t, ROUNDS, 2))
+test.serial('fuzz, long: URLs of upstreams: mutated, each is read or refused in one line without the password', t => {
+  t.timeout(TIMEOUT_MS)
+  return fuzzUrls(t, ROUNDS, 2)
+})
