@@ -54,7 +54,7 @@ export class TcpFlow implements DialListener, RelayOwner {
 
   dial(dialer: Dialer): void {
     this.#dialing = true
-    const dial = dialer.connect(this.destination, this)
+    const dial = dialer.connect(this.destination, this.client, this)
     if (this.#dialing) this.#dial = dial // it may have failed at once
   }
 

@@ -97,7 +97,7 @@ export class UdpFlow implements AssociationListener {
     this.#host.udpCounters.udp_associations++
     this.#dialing = true
     this.#dialedAt = this.#host.now
-    const association = this.#host.dialer.associate(this)
+    const association = this.#host.dialer.associate(this.client, this)
     if (this.#dialing) this.#association = association // it may have failed at once
   }
 

@@ -2,7 +2,7 @@
  * Seam 2: a dialer opens flows through an upstream. It knows nothing of packets, and the flows know nothing of its
  * protocol. A dialer works with the sockets of one poller and belongs to one data plane.
  */
-import type { IpEndpoint } from '../endpoint.ts'
+import type { Destination, IpEndpoint } from '../endpoint.ts'
 import type { Socket } from '../io/socket.ts'
 
 /** Why a dial failed, in the terms of a client (flow/answer.ts makes packets of it). */
@@ -84,8 +84,12 @@ export interface Association {
 }
 
 export interface Dialer {
-  connect(destination: IpEndpoint, listener: DialListener): Dial
-  associate(listener: AssociationListener): Association
+  /**
+   * @param destination a name is looked up by the upstream
+   * @param client for whom: an upstream may be shown it
+   */
+  connect(destination: Destination, client: IpEndpoint, listener: DialListener): Dial
+  associate(client: IpEndpoint, listener: AssociationListener): Association
   /** The destination is the upstream itself: a route leads the gateway's own traffic into the tun. */
   isUpstream(endpoint: IpEndpoint): boolean
   counters(): Record<string, number>

@@ -1,7 +1,7 @@
 /**
  * The SOCKS5 upstream: CONNECT for streams, UDP ASSOCIATE for datagrams (RFC 1928, RFC 1929).
  */
-import type { IpEndpoint } from '../endpoint.ts'
+import type { Destination, IpEndpoint } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../io/socket.ts'
@@ -78,11 +78,11 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.#pool = new ConnectionPool(this, pool)
   }
 
-  connect(destination: IpEndpoint, listener: DialListener): Dial {
+  connect(destination: Destination, _client: IpEndpoint, listener: DialListener): Dial {
     return this.#start(new Socks5Dial(this, destination, listener))
   }
 
-  associate(listener: AssociationListener): Association {
+  associate(_client: IpEndpoint, listener: AssociationListener): Association {
     return this.#start(new Socks5Association(this, listener))
   }
 
@@ -242,7 +242,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
 class Socks5Dial extends Opening implements Dial {
   readonly #listener: DialListener
 
-  constructor(host: OpeningHost, destination: IpEndpoint, listener: DialListener) {
+  constructor(host: OpeningHost, destination: Destination, listener: DialListener) {
     super(host, Command.connect, destination)
     this.#listener = listener
   }

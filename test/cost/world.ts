@@ -7,7 +7,7 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { setImmediate } from 'node:timers'
-import { type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
+import { type Destination, type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
 import { DataPlane } from '../../src/flow/data-plane.ts'
 import { Poller } from '../../src/io/poller.ts'
 import { Socket } from '../../src/io/socket.ts'
@@ -49,8 +49,8 @@ const POOL = 0
 class IdleDialer extends Socks5Dialer {
   idle: Socket | undefined
 
-  override connect(to: IpEndpoint, listener: DialListener): Dial {
-    if (to.port !== IDLE_PORT) return super.connect(to, listener)
+  override connect(to: Destination, client: IpEndpoint, listener: DialListener): Dial {
+    if (to.port !== IDLE_PORT) return super.connect(to, client, listener)
     this.idle ??= Socket.connectUdp(this.poller, { address: LOOPBACK, port: 9 }, BINDING, { onReady: quiet })
     listener.onConnected({ socket: this.idle, early: undefined, readable: false })
     return { cancel: quiet, expire: () => ({ failure: 'timeout', message: '' }) }

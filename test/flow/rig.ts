@@ -1,7 +1,7 @@
 /** The plane on a tun in memory and with a dialer that the test decides for, without a proxy: the test plays the kernel. */
 import type { Socket as PeerSocket } from 'node:net'
 import type { ExecutionContext } from 'ava'
-import { type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
+import { type Destination, type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
 import { DataPlane, type PlaneOptions } from '../../src/flow/data-plane.ts'
 import { Poller } from '../../src/io/poller.ts'
 import { Socket } from '../../src/io/socket.ts'
@@ -20,8 +20,8 @@ export const OPTIONS: PlaneOptions = {
 
 /** Dials are decided by the test: each waits for `succeed` or `fail`. */
 export class TestDialer implements Dialer {
-  readonly waiting: { to: IpEndpoint; listener: DialListener; cancelled: boolean }[] = []
-  readonly associations: { listener: AssociationListener; closed: boolean }[] = []
+  readonly waiting: { to: Destination; client: IpEndpoint; listener: DialListener; cancelled: boolean }[] = []
+  readonly associations: { client: IpEndpoint; listener: AssociationListener; closed: boolean }[] = []
   closed = false
   /** Each further dial fails inside connect(). */
   failsAtOnce: DialFailure | undefined
@@ -33,8 +33,8 @@ export class TestDialer implements Dialer {
     this.#port = port
   }
 
-  connect(to: IpEndpoint, listener: DialListener) {
-    const dial = { to, listener, cancelled: false }
+  connect(to: Destination, client: IpEndpoint, listener: DialListener) {
+    const dial = { to, client, listener, cancelled: false }
     const at = this.waiting.push(dial) - 1
     if (this.failsAtOnce !== undefined) this.fail(this.failsAtOnce, at)
     const cancel = () => void Object.assign(dial, { cancelled: true })
@@ -65,8 +65,8 @@ export class TestDialer implements Dialer {
     this.waiting[at]!.listener.onFailed({ failure, message: 'as the test says' })
   }
 
-  associate(listener: AssociationListener) {
-    const entry = { listener, closed: false }
+  associate(client: IpEndpoint, listener: AssociationListener) {
+    const entry = { client, listener, closed: false }
     this.associations.push(entry)
     const close = () => void Object.assign(entry, { closed: true })
     return {

@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
-import { open } from './rig.ts'
+import { CLIENT, open } from './rig.ts'
 
 /** An association with a proxy that says where its relay is and then does `last`. */
 async function associate(t: ExecutionContext, behindReply: readonly number[], last: readonly Step[]) {
@@ -12,7 +12,7 @@ async function associate(t: ExecutionContext, behindReply: readonly number[], la
   t.teardown(() => bad.close())
   const { dialer } = open(t, bad.port)
   const heard: string[] = []
-  const association = dialer.associate({
+  const association = dialer.associate(CLIENT, {
     onAssociated: () => heard.push('associated'),
     onAssociationFailed: ({ message }) => heard.push(message),
     onDatagrams() {},

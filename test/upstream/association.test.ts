@@ -5,13 +5,13 @@ import type { Association, DatagramFields, DialError } from '../../src/upstream/
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
 import { scriptOf } from '../helpers/socks-faults.ts'
-import { DATA, DEST, DEST6, FOUND, GREETED, open, type Rig, SCRATCH } from './rig.ts'
+import { CLIENT, DATA, DEST, DEST6, FOUND, GREETED, open, type Rig, SCRATCH } from './rig.ts'
 
 type Heard = { associated: number; failed: DialError[]; datagrams: number }
 
 function associate(t: ExecutionContext, { dialer }: Rig) {
   const heard: Heard = { associated: 0, failed: [], datagrams: 0 }
-  const association: Association = dialer.associate({
+  const association: Association = dialer.associate(CLIENT, {
     onAssociated: () => heard.associated++,
     onAssociationFailed: error => heard.failed.push(error),
     onDatagrams: () => heard.datagrams++,

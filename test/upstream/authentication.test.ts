@@ -6,7 +6,7 @@ import type { DialError } from '../../src/upstream/dialer.ts'
 import { type Asker, Authentication, authenticationCells } from '../../src/upstream/socks5-authentication.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { udpEnd, until } from '../helpers/sockets.ts'
-import { DEST, dial, OK, open, outcomeOf, SCRATCH, silent } from './rig.ts'
+import { CLIENT, DEST, dial, OK, open, outcomeOf, SCRATCH, silent } from './rig.ts'
 
 const USER = { username: 'me', password: 's3cret-w0rd' }
 const PROXY = { host: '192.0.2.1', port: 1080, ...USER }
@@ -299,7 +299,7 @@ test('authentication: one that is given up between the verdict and its own turn 
   const rig = open(t, bad.port, USER, silent, { handshake: 'pipelined' })
   const other: { dial?: ReturnType<typeof dial> } = {}
   let connected = false
-  rig.dialer.connect(DEST, {
+  rig.dialer.connect(DEST, CLIENT, {
     onConnected({ socket }) {
       connected = true
       socket.close()
@@ -325,13 +325,13 @@ for (const [what, verdict] of [
     t.teardown(() => bad.close())
     const rig = open(t, bad.port, USER, silent, { handshake: 'pipelined' })
     const heard: string[] = []
-    const association = rig.dialer.associate({
+    const association = rig.dialer.associate(CLIENT, {
       onAssociated: () => heard.push('associated'),
       onAssociationFailed: ({ failure }) => heard.push(failure),
       onDatagrams() {},
     })
     t.teardown(() => association.close())
-    const other = rig.dialer.connect(DEST, {
+    const other = rig.dialer.connect(DEST, CLIENT, {
       onConnected: () => t.fail('it has no reply of its own'),
       onFailed: ({ failure }) => {
         heard.push(`the other: ${failure}`)

@@ -1,6 +1,6 @@
 /** A dialer on a poller and a memory of its own, for the tests of the SOCKS5 upstream. */
 import type { ExecutionContext } from 'ava'
-import { parseAddress } from '../../src/endpoint.ts'
+import { type Destination, parseAddress } from '../../src/endpoint.ts'
 import { Poller } from '../../src/io/poller.ts'
 import type { GatewayOptions, ProxyOptions } from '../../src/options.ts'
 import type { Association, Connected, DialError } from '../../src/upstream/dialer.ts'
@@ -17,6 +17,8 @@ export const FOUND = 8192
 
 export const silent = { info() {}, warn() {} }
 export const DEST = { address: parseAddress('203.0.113.7')!, port: 443 }
+/** Whose dials they are. */
+export const CLIENT = { address: parseAddress('198.18.0.2')!, port: 40_000 }
 export const DEST6 = { address: parseAddress('2001:db8::7')!, port: 443 }
 export const OK = [5, 0, 0, 1, 10, 0, 0, 1, 0x1f, 0x90]
 /** CONNECT to DEST. */
@@ -68,9 +70,9 @@ export function open(
 export type Rig = ReturnType<typeof open>
 export type Outcome = { connected?: Connected; error?: DialError; calls: number }
 
-export function dial(t: ExecutionContext, { dialer }: Rig, destination = DEST) {
+export function dial(t: ExecutionContext, { dialer }: Rig, destination: Destination = DEST) {
   const outcome: Outcome = { calls: 0 }
-  const started = dialer.connect(destination, {
+  const started = dialer.connect(destination, CLIENT, {
     onConnected(connected) {
       outcome.calls++
       outcome.connected = connected
@@ -85,7 +87,7 @@ export function dial(t: ExecutionContext, { dialer }: Rig, destination = DEST) {
   return { outcome, dial: started }
 }
 
-export async function outcomeOf(t: ExecutionContext, rig: Rig, destination = DEST): Promise<Outcome> {
+export async function outcomeOf(t: ExecutionContext, rig: Rig, destination: Destination = DEST): Promise<Outcome> {
   const { outcome } = dial(t, rig, destination)
   await until(() => outcome.calls > 0, 'an outcome')
   t.is(outcome.calls, 1)
@@ -95,7 +97,7 @@ export async function outcomeOf(t: ExecutionContext, rig: Rig, destination = DES
 /** An association that stands. */
 export async function associated(t: ExecutionContext, { dialer }: Rig): Promise<Association> {
   let stands = false
-  const association = dialer.associate({
+  const association = dialer.associate(CLIENT, {
     onAssociated() {
       stands = true
     },

@@ -43,6 +43,14 @@ test('socks5: an IPv6 destination', async t => {
   t.deepEqual([...bad.received[0]!.subarray(3)], [5, 1, 0, 4, ...DEST6.address, 1, 0xbb])
 })
 
+test('socks5: a name goes to the proxy as it is', async t => {
+  const bad = await startBadSocks([{ expect: 3 }, { send: [5, 0] }, { expect: 18 }, { send: OK }])
+  t.teardown(() => bad.close())
+  const { connected } = await outcomeOf(t, open(t, bad.port), { name: 'example.org', port: 443 })
+  t.truthy(connected)
+  t.deepEqual([...bad.received[0]!.subarray(3)], [5, 1, 0, 3, 11, ...Buffer.from('example.org'), 1, 0xbb])
+})
+
 for (const [username, password] of [
   ['u', 'p'],
   ['user', 'pä ss:@/'],

@@ -8,7 +8,7 @@ import { openWith, segment } from '../flow/rig.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { Flag } from '../helpers/packets.ts'
 import { until } from '../helpers/sockets.ts'
-import { GREETED, silent } from './rig.ts'
+import { CLIENT, GREETED, silent } from './rig.ts'
 
 const BINDING = { interface: '', mark: 0 }
 const PASSWORD = { username: 'me', password: 's3cret-w0rd' }
@@ -85,7 +85,11 @@ for (const [what, name] of [
         seen.push('heard')
         throw error
       }
-      const association = rig.dialer.associate({ onAssociated: heard, onAssociationFailed: heard, onDatagrams() {} })
+      const association = rig.dialer.associate(CLIENT, {
+        onAssociated: heard,
+        onAssociationFailed: heard,
+        onDatagrams() {},
+      })
       t.teardown(() => association.close())
       await until(() => seen.includes('heard'), 'an outcome')
       const at = seen.indexOf('heard')
