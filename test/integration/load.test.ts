@@ -1,4 +1,5 @@
 import test from 'ava'
+import { forgetEnded } from './load.ts'
 import { createWorld, DEST4, type GatewayProcess, PROXY4, until, untilAtRest, type World } from './world.ts'
 
 /** `make test-long` says 100,000. */
@@ -12,9 +13,7 @@ let gateway: GatewayProcess
 
 test.before(async () => {
   world = await createWorld()
-  // a connection that ended stays for a minute in the kernels' tables, which must not be what is measured
-  for (const place of [world.client, world.server])
-    await place.run('sysctl', ['-qw', 'net.ipv4.tcp_max_tw_buckets=1000', 'net.ipv4.ip_local_port_range=1024 65535'])
+  await forgetEnded(world)
   await world.far.call('startSocks', { host: PROXY4 })
   await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
 })

@@ -1,6 +1,6 @@
 /** Many flows at once, and what a new one costs beside them. */
 import test from 'ava'
-import { startLoad, startLoadServers } from './load.ts'
+import { forgetEnded, startLoad, startLoadServers } from './load.ts'
 import { createWorld, type GatewayProcess, until, untilAtRest, type World } from './world.ts'
 
 /** `make test-long` says 10,000. */
@@ -20,9 +20,7 @@ let gateway: GatewayProcess
 
 test.before(async () => {
   world = await createWorld()
-  // a connection that ended stays for a minute in the kernels' tables, which must not be what is measured
-  for (const place of [world.client, world.server])
-    await place.run('sysctl', ['-qw', 'net.ipv4.tcp_max_tw_buckets=1000', 'net.ipv4.ip_local_port_range=1024 65535'])
+  await forgetEnded(world)
   await startLoadServers(world)
   const limits = ['--limits-flows', `${CONNECTIONS + 2_000}`, '--udp-max-associations', `${UDP_FLOWS + 100}`]
   gateway = await world.gateway({ args: [...limits, '--udp-idle-timeout', '10m', '--log-level', 'info'] })
