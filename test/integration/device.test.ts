@@ -2,22 +2,16 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
-import { createWorld, DEST4, endsWithFile, type GatewayProcess, PROXY4, until, type World } from './world.ts'
+import { startSocksAndEchoes } from './destinations.ts'
+import { DEST4, gatewayForEach, until, type World } from './world.ts'
 
 const PATTERN = 'abcdefgh'
 const TIMES = 65_536
 
 let world: World
-let gateway: GatewayProcess | undefined
-
-endsWithFile(() => ({ world, gateway }))
-test.before(async () => {
-  world = await createWorld()
-  await world.far.call('startSocks', { host: PROXY4 })
-  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
-  await world.far.call('startUdpEchoes', [DEST4], 7)
+const startGateway = gatewayForEach(startSocksAndEchoes, made => {
+  world = made
 })
-test.afterEach.always(() => gateway?.stop())
 
 /** A new connection, half a megabyte both ways over it and over `old`, and a datagram that fills most of an MTU. */
 async function worksOver(t: { is(a: unknown, b: unknown, text?: string): void }, old: number, what: string) {
@@ -44,7 +38,7 @@ for (const offload of ['auto', 'off'])
   test.serial(
     `device: its MTU is made smaller and larger: old flows and new ones go on (offload: ${offload})`,
     async t => {
-      gateway = await world.gateway({ args: ['--offload', offload] })
+      const gateway = await startGateway({ args: ['--offload', offload] })
       const [old] = await world.near.call('dialMany', DEST4, 7001, 1)
       for (const mtu of [1_500, 1_280, 576, 9_000, 1_500]) {
         await world.client.ip([`link set tg0 mtu ${mtu}`])
@@ -57,7 +51,7 @@ for (const offload of ['auto', 'off'])
   )
 
 test.serial('device: addresses and routes that go and come again: flows go on', async t => {
-  gateway = await world.gateway()
+  const gateway = await startGateway()
   const [old] = await world.near.call('dialMany', DEST4, 7001, 1)
   await worksOver(t, old!, 'before')
   await world.client.ip(['address del 198.18.0.1/15 dev tg0', 'address del fd74:756e::1/64 dev tg0'])
@@ -71,7 +65,7 @@ test.serial('device: addresses and routes that go and come again: flows go on', 
 
 for (const workers of [1, 2])
   test.serial(`device: down for a second amid a transfer: no CPU, no end (workers: ${workers})`, async t => {
-    gateway = await world.gateway({ workers })
+    const gateway = await startGateway({ workers })
     const [old] = await world.near.call('dialMany', DEST4, 7001, 1)
     const { pid } = gateway.child
     const cpu = () => {
@@ -99,7 +93,7 @@ for (const workers of [1, 2])
   test.serial(
     `device: deleted amid a transfer: exit code 1 within 2 s, with one clear error (workers: ${workers})`,
     async t => {
-      gateway = await world.gateway({ workers })
+      const gateway = await startGateway({ workers })
       const ids = await world.near.call('dialMany', DEST4, 7001, 8)
       for (const id of ids) await world.near.call('write', id, PATTERN, 4 * TIMES)
       const { child } = gateway

@@ -3,21 +3,15 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
-import { createWorld, DEST4, endsWithFile, type GatewayProcess, PROXY4, until, type World } from './world.ts'
+import { startSocksAndEchoes } from './destinations.ts'
+import { DEST4, gatewayForEach, until, type World } from './world.ts'
 
 const FILES = 64
 
 let world: World
-let gateway: GatewayProcess | undefined
-
-endsWithFile(() => ({ world, gateway }))
-test.before(async () => {
-  world = await createWorld()
-  await world.far.call('startSocks', { host: PROXY4 })
-  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
-  await world.far.call('startUdpEchoes', [DEST4], 7)
+const startGateway = gatewayForEach(startSocksAndEchoes, made => {
+  world = made
 })
-test.afterEach.always(() => gateway?.stop())
 
 /** Milliseconds of CPU that a process has used: proc(5), in ticks of 10 ms. */
 function cpuMs(pid: number): number {
@@ -49,7 +43,7 @@ for (const workers of [1, 2])
   test.serial(
     `files: at the limit old flows live, new ones are refused at once, it can be asked, and nothing spins (workers: ${workers})`,
     async t => {
-      gateway = await world.gateway({ files: workers === 1 ? FILES : 2 * FILES, workers })
+      const gateway = await startGateway({ files: workers === 1 ? FILES : 2 * FILES, workers })
       const ids = await fill(t)
       t.true(ids.length >= 10, `${ids.length} flows`)
       const udp = await world.near.call('openUdp', '0.0.0.0')
@@ -98,7 +92,7 @@ for (const workers of [1, 2])
 test.serial(
   'files: connections to the status socket that take the last descriptors: nothing spins, flows live',
   async t => {
-    gateway = await world.gateway({ files: FILES, args: ['--upstream-pool', '0'] })
+    const gateway = await startGateway({ files: FILES, args: ['--upstream-pool', '0'] })
     const { pid } = gateway.child
     const [id] = await world.near.call('dialMany', DEST4, 7001, 1)
     const ours = readdirSync(`/proc/${pid}/fd`).map(Number)
@@ -106,7 +100,7 @@ test.serial(
     const limit = (soft: number) => world.client.mustRun('prlimit', ['--pid', String(pid), `--nofile=${soft}:${FILES}`])
     await limit(highest + 1)
     const before = { cpu: cpuMs(pid!), at: performance.now() }
-    const sockets = Array.from({ length: 20 }, () => connect(gateway!.statusSocket).on('error', () => undefined))
+    const sockets = Array.from({ length: 20 }, () => connect(gateway.statusSocket).on('error', () => undefined))
     t.teardown(() => {
       for (const socket of sockets) socket.destroy()
     })
@@ -118,7 +112,7 @@ test.serial(
 
     for (const socket of sockets) socket.destroy()
     await limit(FILES)
-    await until(async () => (await gateway!.status().catch(() => undefined)) !== undefined, 'the status')
+    await until(async () => (await gateway.status().catch(() => undefined)) !== undefined, 'the status')
     t.is((await world.near.call('dial', DEST4, 7001, 3000)).code, '')
   },
 )

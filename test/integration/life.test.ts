@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import test from 'ava'
+import { startSocksAndEchoes } from './destinations.ts'
 import { createWorld, DEST4, type GatewayProcess, PROXY4, until, type World } from './world.ts'
 
 let world: World
@@ -7,8 +8,7 @@ const gateways: GatewayProcess[] = []
 
 test.before(async () => {
   world = await createWorld()
-  await world.far.call('startSocks', { host: PROXY4 })
-  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
+  await startSocksAndEchoes(world)
 })
 test.afterEach.always(async t => {
   if (!t.passed) t.log(gateways.map(gateway => gateway.text.slice(-2000)).join('\n---\n'))

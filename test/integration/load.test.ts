@@ -1,6 +1,7 @@
 import test from 'ava'
+import { startSocksAndEchoes } from './destinations.ts'
 import { forgetEnded } from './load.ts'
-import { createWorld, DEST4, type GatewayProcess, PROXY4, until, untilAtRest, type World } from './world.ts'
+import { createWorld, DEST4, type GatewayProcess, until, untilAtRest, type World } from './world.ts'
 
 /** `make test-long` says 100,000. */
 const SHORT = Number(process.env.TEST_SHORT_CONNECTIONS ?? 10_000)
@@ -14,8 +15,7 @@ let gateway: GatewayProcess
 test.before(async () => {
   world = await createWorld()
   await forgetEnded(world)
-  await world.far.call('startSocks', { host: PROXY4 })
-  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
+  await startSocksAndEchoes(world)
 })
 test.beforeEach(async () => {
   gateway = await world.gateway()

@@ -1,19 +1,15 @@
 /** Whoever reads the log stands still, and goes away. */
 import test from 'ava'
-import { createWorld, DEST4, endsWithFile, type GatewayProcess, PROXY4, type World } from './world.ts'
+import { startSocksAndEchoes } from './destinations.ts'
+import { DEST4, gatewayForEach, type World } from './world.ts'
 
 let world: World
-let gateway: GatewayProcess | undefined
-
-endsWithFile(() => ({ world, gateway }))
-test.before(async () => {
-  world = await createWorld()
-  await world.far.call('startSocks', { host: PROXY4 })
-  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
+const startGateway = gatewayForEach(startSocksAndEchoes, made => {
+  world = made
 })
 
 test.serial('log: a reader that stands still, then goes away: the gateway goes on, and ends in order', async t => {
-  gateway = await world.gateway()
+  const gateway = await startGateway()
   const { stderr } = gateway.child
   stderr!.pause()
   // 300 bytes each, more than a pipe and its reader take

@@ -2,32 +2,24 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { serveStandstill, survivesPause } from './standstill.ts'
-import { createWorld, DEST4, endsWithFile, type GatewayProcess, until, type World } from './world.ts'
+import { prepareStandstill, survivesPause } from './standstill.ts'
+import { DEST4, gatewayForEach, until, type World } from './world.ts'
 
 const wildDate = fileURLToPath(new URL('../helpers/wild-date.cjs', import.meta.url))
 const TIME_OUTS = ['--tcp-idle-timeout', '5s', '--tcp-connect-timeout', '5s', '--tcp-keep-alive', '5s']
 
 let world: World
-let gateway: GatewayProcess | undefined
-
-endsWithFile(() => ({ world, gateway }))
-test.before(async () => {
-  world = await createWorld()
-  await serveStandstill(world)
-})
-test.afterEach.always(async () => {
-  gateway?.child.kill('SIGCONT')
-  await gateway?.stop()
+const startGateway = gatewayForEach(prepareStandstill, made => {
+  world = made
 })
 
 test.serial('standstill: stopped for longer than every time-out, nothing is closed', async t => {
-  gateway = await world.gateway({ args: [...TIME_OUTS, '--udp-idle-timeout', '5s'] })
+  const gateway = await startGateway({ args: [...TIME_OUTS, '--udp-idle-timeout', '5s'] })
   await survivesPause(t, world, gateway, 6_000)
 })
 
 test.serial('standstill: a wall clock that jumps by years changes nothing', async t => {
-  gateway = await world.gateway({
+  const gateway = await startGateway({
     args: ['--tcp-idle-timeout', '5s'],
     environment: { NODE_OPTIONS: `--require=${wildDate}` },
   })

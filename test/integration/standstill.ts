@@ -1,21 +1,15 @@
 /** A gateway that is stopped (SIGSTOP) amid its work, and goes on (SIGCONT). */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ExecutionContext } from 'ava'
-import { DEST4, type GatewayProcess, PROXY4, until, type World } from './world.ts'
+import { addSilent, SILENT4, startSocksAndEchoes } from './destinations.ts'
+import { DEST4, type GatewayProcess, until, type World } from './world.ts'
 
-/** The proxy's SYNs to it are heard by nobody, so its dials last. */
-const SILENT = '192.0.2.99'
 const IDLE = 24
 const BULK_BYTES = 64 * 65_536
 
-export async function serveStandstill(world: World): Promise<void> {
-  await world.server.ip([
-    `route add ${SILENT}/32 dev veth0`,
-    `neigh add ${SILENT} lladdr 02:00:00:00:00:99 dev veth0 nud permanent`,
-  ])
-  await world.far.call('startSocks', { host: PROXY4, connectTimeoutMs: 120_000 })
-  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
-  await world.far.call('startUdpEchoes', [DEST4], 7)
+export async function prepareStandstill(world: World): Promise<void> {
+  await addSilent(world)
+  await startSocksAndEchoes(world, { connectTimeoutMs: 120_000 })
 }
 
 /** Every time-out of the gateway must be shorter than `pauseMs`, and longer than what a leap counts (2 s). */
@@ -32,7 +26,7 @@ export async function survivesPause(
   t.teardown(() => world.near.call('destroy', [...idle, bulk.id]))
   await world.near.call('sendUdp', udp.id, 100, 7, DEST4)
   await until(async () => (await world.near.call('viewUdp', udp.id)).got.length === 1, 'the answer')
-  const dialed = world.near.call('dial', SILENT, 80, pauseMs + 500)
+  const dialed = world.near.call('dial', SILENT4, 80, pauseMs + 500)
   await until(async () => (await gateway.counter('dials_in_flight')) === 1, 'the dial')
   await world.near.call('write', bulk.id, 'x', BULK_BYTES)
 

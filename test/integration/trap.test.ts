@@ -2,10 +2,9 @@
 import test from 'ava'
 import { watchWaiting } from '../helpers/machine.ts'
 import { spoilHeldSyn } from '../helpers/stack-memory.ts'
-import { createWorld, DEST4, type GatewayProcess, PROXY4, until, type World } from './world.ts'
+import { addSilent, SILENT4, startSocksAndEchoes } from './destinations.ts'
+import { createWorld, DEST4, type GatewayProcess, until, type World } from './world.ts'
 
-/** The proxy's SYNs to it are heard by nobody, so its dials last. */
-const SILENT = '192.0.2.99'
 const MANY = 24
 const TRAP = 'the stack stopped'
 const SERVES_MS = 100
@@ -19,12 +18,8 @@ let gateway: GatewayProcess
 
 test.before(async () => {
   world = await createWorld()
-  await world.server.ip([
-    `route add ${SILENT}/32 dev veth0`,
-    `neigh add ${SILENT} lladdr 02:00:00:00:00:99 dev veth0 nud permanent`,
-  ])
-  await world.far.call('startSocks', { host: PROXY4 })
-  await world.far.call('listen', 'echo', '0.0.0.0', 7001, 'echo')
+  await addSilent(world)
+  await startSocksAndEchoes(world)
 })
 test.afterEach.always(async t => {
   if (!t.passed) t.log(gateway.text.slice(-2000))
@@ -35,10 +30,10 @@ test.after.always(() => world?.close())
 /** A dial that takes the gateway too long, over a SYN that is spoilt meanwhile. The client gives up before. */
 async function trap(connectTimeoutMs: number): Promise<void> {
   const before = gateway.logged(TRAP).length
-  const dialed = world.near.call('dial', SILENT, 80, 0.7 * connectTimeoutMs)
+  const dialed = world.near.call('dial', SILENT4, 80, 0.7 * connectTimeoutMs)
   let clientPort = 0
   await until(async () => {
-    const dialing = (await gateway.status()).flows.find(flow => flow.destination === `${SILENT}:80`)
+    const dialing = (await gateway.status()).flows.find(flow => flow.destination === `${SILENT4}:80`)
     clientPort = Number(dialing?.client.split(':').at(-1) ?? 0)
     return clientPort > 0
   }, 'the dial')

@@ -262,3 +262,29 @@ export function endsWithFile(shared: () => { world: World | undefined; gateway: 
     t.log(JSON.stringify(status?.flows.slice(0, 20)), JSON.stringify(status?.counters), sockets?.stdout.slice(0, 4000))
   })
 }
+
+/**
+ * For a file whose tests share a world, in which `prepare` was done, and start a gateway each, which ends with its test.
+ * `keep` is given the world before the first test. Gives back the function that starts a gateway.
+ */
+export function gatewayForEach(
+  prepare: (world: World) => Promise<void>,
+  keep: (world: World) => void,
+): (options?: GatewayOptions) => Promise<GatewayProcess> {
+  let world: World | undefined
+  let gateway: GatewayProcess | undefined
+  endsWithFile(() => ({ world, gateway }))
+  test.before(async () => {
+    world = await createWorld()
+    keep(world)
+    await prepare(world)
+  })
+  test.afterEach.always(async () => {
+    gateway?.child.kill('SIGCONT') // one that was stopped hears nothing else
+    await gateway?.stop()
+  })
+  return async options => {
+    gateway = await world!.gateway(options)
+    return gateway
+  }
+}
