@@ -1,5 +1,4 @@
 /** The device changes under a gateway that runs: what goes on, and what ends it. */
-import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import { startSocksAndEchoes } from './destinations.ts'
@@ -67,20 +66,15 @@ for (const workers of [1, 2])
   test.serial(`device: down for a second amid a transfer: no CPU, no end (workers: ${workers})`, async t => {
     const gateway = await startGateway({ workers })
     const [old] = await world.near.call('dialMany', DEST4, 7001, 1)
-    const { pid } = gateway.child
-    const cpu = () => {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-      return (Number(fields[11]) + Number(fields[12])) * 10
-    }
     await delay(1_200) // what is put off at the start is done
     const bytes = PATTERN.length * 16 * TIMES
     await world.near.call('write', old!, PATTERN, 16 * TIMES)
     await until(async () => (await world.near.call('view', old!)).bytes > 0, 'the first of them')
     await world.client.ip(['link set tg0 down'])
     t.true((await world.near.call('view', old!)).bytes < bytes, 'amid a transfer')
-    const before = cpu()
+    const before = gateway.cpuMs()
     await delay(1_000)
-    const used = cpu() - before
+    const used = gateway.cpuMs() - before
     t.true(used < 500, `${used} ms of CPU in a second`)
     await world.client.ip(['link set tg0 up'])
     await world.client.routeAllInto('tg0')

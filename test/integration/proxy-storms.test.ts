@@ -1,16 +1,8 @@
 /** The quick form of test/long/proxy-storms.test.ts, and a proxy that is killed. */
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
-import {
-  comeAndGo,
-  cutOff,
-  ECHO_PORT,
-  manyEndpoints,
-  startFarProxy,
-  startProxy,
-  stopInMidTransfer,
-  told,
-} from './proxy-storms.ts'
+import { ECHO_PORT, startEchoes } from './destinations.ts'
+import { comeAndGo, cutOff, manyEndpoints, startFarProxy, startProxy, stopInMidTransfer, told } from './proxy-storms.ts'
 import {
   createWorld,
   DEST4,
@@ -31,8 +23,7 @@ let gateway: GatewayProcess
 
 test.before(async () => {
   world = await createWorld()
-  await world.far.call('listen', 'echo', '0.0.0.0', ECHO_PORT, 'echo')
-  await world.far.call('startUdpEchoes', [DEST4], 7)
+  await startEchoes(world)
   gateway = await world.gateway()
 })
 endsWithFile(() => ({ world, gateway }))

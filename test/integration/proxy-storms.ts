@@ -3,13 +3,12 @@
  * test/long, which differ in how much and how long.
  */
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ExecutionContext } from 'ava'
 import { Agent } from './agent.ts'
+import { ECHO_PORT } from './destinations.ts'
 import { DEST4, type GatewayProcess, PROXY4, until, untilAtRest, type World } from './world.ts'
 
-export const ECHO_PORT = 7001
 const MIB = 1 << 20
 const WORD = 'what is sent is what comes back; '
 
@@ -24,12 +23,6 @@ export async function startProxy(world: World): Promise<Agent> {
 export async function startFarProxy(t: ExecutionContext, world: World): Promise<void> {
   await world.far.call('startSocks', { host: PROXY4 })
   t.teardown(() => world.far.call('stop', 'socks'))
-}
-
-/** Seconds of CPU so far (proc(5), fields 14 and 15 in ticks of 10 ms). */
-function cpuSeconds({ child }: GatewayProcess): number {
-  const fields = readFileSync(`/proc/${child.pid}/stat`, 'latin1').split(') ')[1]!.split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
 /** Lines that a user sees without asking for more. */
@@ -115,7 +108,7 @@ export async function cutOff(
   { perSecond, ms, dials }: { perSecond: number; ms: number; dials: number },
 ): Promise<void> {
   await world.near.call('dialUntil', DEST4, ECHO_PORT, 5_000)
-  const [rss, cpu, start] = [gateway.rss(), cpuSeconds(gateway), performance.now()]
+  const [rss, cpu, start] = [gateway.rss(), gateway.cpuMs(), performance.now()]
   const restore = await cutPath(t, world)
   const crowd = await Agent.start(world.client)
   t.teardown(() => crowd.end())
@@ -128,7 +121,7 @@ export async function cutOff(
   for (; performance.now() - start < ms - 300; await delay(100)) {
     mostDials = Math.max(mostDials, await gateway.counter('dials_in_flight'))
   }
-  const share = (cpuSeconds(gateway) - cpu) / ((performance.now() - start) / 1000)
+  const share = (gateway.cpuMs() - cpu) / (performance.now() - start)
   const grown = gateway.rss() - rss
   const opened = await gateway.counter('tcp_opened')
   await restore()

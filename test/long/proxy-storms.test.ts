@@ -4,11 +4,11 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
+import { ECHO_PORT, startEchoes } from '../integration/destinations.ts'
 import {
   comeAndGo,
   cutOff,
   cutPath,
-  ECHO_PORT,
   manyEndpoints,
   startFarProxy,
   startProxy,
@@ -21,8 +21,7 @@ let gateway: GatewayProcess
 
 test.before(async () => {
   world = await createWorld()
-  await world.far.call('listen', 'echo', '0.0.0.0', ECHO_PORT, 'echo')
-  await world.far.call('startUdpEchoes', [DEST4], 7)
+  await startEchoes(world)
 })
 test.beforeEach(async () => {
   gateway = await world.gateway()
