@@ -5,7 +5,7 @@ import { GatewayError } from '../../src/errors.ts'
 import { addon } from '../../src/io/addon.ts'
 import { Flag, udp } from '../helpers/packets.ts'
 import { until } from '../helpers/sockets.ts'
-import { established, OPTIONS, open, PAIR, segment, untilSent } from './rig.ts'
+import { established, OPTIONS, open, PAIR, type Rig, segment, untilSent } from './rig.ts'
 
 test('data-plane: a SYN is one dial, however often it comes, and is answered when the dial has succeeded', async t => {
   const rig = await open(t)
@@ -230,9 +230,8 @@ test.serial('data-plane: that it stood still is told once, whatever comes before
   t.true(ms > 57_000 && ms <= 60_002, `${ms} ms`)
 })
 
-test('data-plane: a limit that is near in turn, and far, is told once a minute', async t => {
-  const limits = { flows: 10, dials: 100, dialsPerSource: 100 }
-  const rig = await open(t, { limits, tcp: { ...OPTIONS.tcp, idleTimeoutMs: 80 } })
+/** How often the plane has swept from now on. */
+function countSweeps(rig: Rig): () => number {
   let sweeps = 0
   const { tg_trim } = rig.stack.exports
   const counted = () => {
@@ -240,9 +239,16 @@ test('data-plane: a limit that is near in turn, and far, is told once a minute',
     return tg_trim()
   }
   Object.assign(rig.stack, { exports: { ...rig.stack.exports, tg_trim: counted } })
+  return () => sweeps
+}
+
+test('data-plane: a limit that is near in turn, and far, is told once a minute', async t => {
+  const limits = { flows: 10, dials: 100, dialsPerSource: 100 }
+  const rig = await open(t, { limits, tcp: { ...OPTIONS.tcp, idleTimeoutMs: 80 } })
+  const sweeps = countSweeps(rig)
   const swept = async () => {
-    const since = sweeps
-    await until(() => sweeps > since + 1, 'a sweep')
+    const since = sweeps()
+    await until(() => sweeps() > since + 1, 'a sweep')
   }
   for (let round = 1, at = 0; round <= 3; round++) {
     for (let port = 1; port <= 8; port++) rig.send(segment(Flag.syn, { fromPort: 100 * round + port }))
@@ -267,14 +273,8 @@ test('data-plane: a limit that comes near is told once, and its use can be looke
   t.deepEqual({ limit_flows, flow_slots }, { limit_flows: 10, flow_slots: 9 })
   t.deepEqual({ limit_dials, limit_associations }, { limit_dials: 100, limit_associations: 4 })
   t.true(limit_stack_memory_bytes! > 100e6)
-  let sweeps = 0
-  const { tg_trim } = rig.stack.exports
-  const counted = () => {
-    sweeps++
-    return tg_trim()
-  }
-  Object.assign(rig.stack, { exports: { ...rig.stack.exports, tg_trim: counted } })
-  await until(() => sweeps > 3, 'more sweeps')
+  const sweeps = countSweeps(rig)
+  await until(() => sweeps() > 3, 'more sweeps')
   t.is(near().length, 1)
   t.is(rig.lines.filter(({ level }) => level === 'warn').length, 1)
 })
