@@ -6,6 +6,16 @@ import { connects, flood, isHeld, MAX_KNOWN, pass, ROOM, releaseAll, sourceOf } 
 /** MAX_SOURCES of dials.c */
 const MAX_SOURCES = 65_536 + MAX_KNOWN
 
+/** `begin` is called each millisecond, and says how many have begun; their sum. */
+function begunInTwoSeconds(rig: Rig, begin: (ms: number) => number): number {
+  let begun = 0
+  for (let ms = 0; ms < 2_000; ms++) {
+    pass(rig, 1)
+    begun += begin(ms)
+  }
+  return begun
+}
+
 stackTest(
   'dials: strangers begin about as many a second as there are places, whatever becomes of them',
   ROOM,
@@ -13,10 +23,8 @@ stackTest(
     const { abi, exports } = rig.stack
     exports.tg_limit_dials(100, 100)
     connects(rig, V4)
-    let begun = 0
     const knock = (pair: Pair, port: number) => {
       const held = isHeld(rig, new Client(rig, pair, port))
-      if (held) begun++
       for (const id of rig.flows.keys()) {
         rig.refuse(id, abi.answerReset)
         rig.tell('release', id)
@@ -24,10 +32,7 @@ stackTest(
       rig.flows.clear()
       return held
     }
-    for (let ms = 0; ms < 2_000; ms++) {
-      pass(rig, 1)
-      knock(sourceOf(ms), 1_000 + ms)
-    }
+    const begun = begunInTwoSeconds(rig, ms => (knock(sourceOf(ms), 1_000 + ms) ? 1 : 0))
     t.true(begun > 290 && begun <= 301, `${begun} in two seconds`)
     for (let count = 0; count < 200; count++) t.true(knock(V4, 10_000 + count), 'one that is known is not limited')
   },
@@ -57,16 +62,14 @@ stackTest('dials: few places do not bound what strangers begin below 64 a second
 })
 
 stackTest('dials: what is refused and what gives way have one bound', ROOM, (t, rig) => {
-  const { exports } = rig.stack
-  exports.tg_limit_dials(128, 128)
-  let begun = 0
-  for (let ms = 0; ms < 2_000; ms++) {
-    pass(rig, 1)
+  rig.stack.exports.tg_limit_dials(128, 128)
+  const begun = begunInTwoSeconds(rig, ms => {
     const before = rig.counter('dial_limit')
     flood(rig, ms, ms + 1)
-    begun += 1 - (rig.counter('dial_limit') - before)
+    const limited = rig.counter('dial_limit') - before
     if (ms % 7 === 0) refuseLast(rig)
-  }
+    return 1 - limited
+  })
   t.true(begun > 370 && begun <= 385, `${begun} in two seconds`)
   releaseAll(rig)
 })
@@ -74,14 +77,13 @@ stackTest('dials: what is refused and what gives way have one bound', ROOM, (t, 
 stackTest('dials: datagrams of strangers begin half as many a second as there are places', ROOM, (t, rig) => {
   const { exports } = rig.stack
   exports.tg_limit_dials(256, 256)
-  let begun = 0
-  for (let ms = 0; ms < 2_000; ms++) {
-    pass(rig, 1)
+  const begun = begunInTwoSeconds(rig, ms => {
     rig.send([udp(sourceOf(ms), 5_000, 53, Buffer.from('?'))])
     exports.tg_udp_release()
-    begun += exports.tg_endpoints_used()
+    const used = exports.tg_endpoints_used()
     exports.tg_udp_forget(0)
-  }
+    return used
+  })
   t.true(begun > 370 && begun <= 385, `${begun} in two seconds`)
 })
 
