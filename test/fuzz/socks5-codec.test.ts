@@ -1,7 +1,6 @@
 import test, { type ExecutionContext } from 'ava'
 import {
   type AddressFields,
-  addressFields,
   encodeAuth,
   encodeGreeting,
   encodeReply,
@@ -17,6 +16,7 @@ import {
   parseRequest,
   parseUdpHeader,
 } from '../../src/upstream/socks5-codec.ts'
+import { auth, authReply, greeting, method, reply, request, udpHeader } from '../upstream/unparsed.ts'
 import { Random } from './random.ts'
 import { mutateBytes } from './texts.ts'
 
@@ -38,32 +38,31 @@ function destination(random: Random) {
   return { address: random.bytes(random.once(2) ? 4 : 16), port }
 }
 
-const reply = () => ({ reply: -1, ...addressFields() })
 const codecs: Readonly<Record<string, Codec>> = {
   greeting: {
     parse: parseGreeting,
-    out: () => ({ offersNone: false, offersPassword: false }),
+    out: greeting,
     encode: (bytes, random) => encodeGreeting(bytes, 0, true, random.once(2)),
   },
   method: {
     parse: parseMethod,
-    out: () => ({ method: -1 }),
+    out: method,
     encode: (bytes, random) => put(bytes, [5, random.below(256)]),
   },
   auth: {
     parse: parseAuth,
-    out: () => ({ usernameAt: 0, usernameLength: 0, passwordAt: 0, passwordLength: 0 }),
+    out: auth,
     encode: (bytes, random) =>
       encodeAuth(bytes, 0, random.bytes(1 + random.below(255)), random.bytes(1 + random.below(20))),
   },
   'auth reply': {
     parse: parseAuthReply,
-    out: () => ({ status: -1 }),
+    out: authReply,
     encode: (bytes, random) => put(bytes, [1, random.below(3)]),
   },
   request: {
     parse: parseRequest,
-    out: () => ({ command: -1, ...addressFields() }),
+    out: request,
     encode: (bytes, random) => encodeRequest(bytes, 0, 1, destination(random)),
   },
   reply: {
@@ -73,7 +72,7 @@ const codecs: Readonly<Record<string, Codec>> = {
   },
   'UDP header': {
     parse: parseUdpHeader,
-    out: () => ({ fragment: -1, ...addressFields() }),
+    out: udpHeader,
     encode: (bytes, random) => encodeUdpHeader(bytes, 0, random.bytes(random.once(2) ? 4 : 16), random.below(65_536)),
   },
 }

@@ -1,7 +1,6 @@
 import test, { type ExecutionContext } from 'ava'
 import {
   AddressType,
-  addressFields,
   Command,
   encodeAuth,
   encodeGreeting,
@@ -20,6 +19,7 @@ import {
   parseUdpHeader,
   Reply,
 } from '../../src/upstream/socks5-codec.ts'
+import { auth, authReply, greeting, method, reply, request, udpHeader } from './unparsed.ts'
 
 const v6 = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 const text = (value: string) => [...new TextEncoder().encode(value)]
@@ -67,14 +67,6 @@ function parses<T extends object>(
     t.like(reused, want)
   }
 }
-
-const method = () => ({ method: -1 })
-const status = () => ({ status: -1 })
-const greeting = () => ({ offersNone: false, offersPassword: false })
-const auth = () => ({ usernameAt: 0, usernameLength: 0, passwordAt: 0, passwordLength: 0 })
-const reply = () => ({ reply: -1, ...addressFields() })
-const request = () => ({ command: -1, ...addressFields() })
-const udp = () => ({ fragment: -1, ...addressFields() })
 
 test('socks5-codec: the greeting offers none, password, or both', t => {
   const greeting = (none: boolean, password: boolean) =>
@@ -193,35 +185,42 @@ test('socks5-codec: malformed replies are told at the first wrong byte, and REP 
 test('socks5-codec: method and authentication replies are two bytes of the right version', t => {
   parses(t, parseMethod, method, [5, 2], { method: Method.password })
   parses(t, parseMethod, method, [5, 255], { method: Method.unacceptable })
-  parses(t, parseAuthReply, status, [1, 0], { status: 0 })
-  parses(t, parseAuthReply, status, [1, 9], { status: 9 })
+  parses(t, parseAuthReply, authReply, [1, 0], { status: 0 })
+  parses(t, parseAuthReply, authReply, [1, 9], { status: 9 })
   t.is(parseMethod(Uint8Array.of(4), 0, 1, method()), MALFORMED)
-  t.is(parseAuthReply(Uint8Array.of(5, 0), 0, 2, status()), MALFORMED)
+  t.is(parseAuthReply(Uint8Array.of(5, 0), 0, 2, authReply()), MALFORMED)
 })
 
 test('socks5-codec: datagram headers are whole or malformed', t => {
   parses(
     t,
     parseUdpHeader,
-    udp,
+    udpHeader,
     [0, 0, 0, 1, 10, 0, 0, 1, 0, 53],
     { fragment: 0, addressLength: 4, port: 53 },
     MALFORMED,
   )
-  parses(t, parseUdpHeader, udp, [0, 0, 1, 4, ...v6, 0, 53], { fragment: 1, addressLength: 16, port: 53 }, MALFORMED)
   parses(
     t,
     parseUdpHeader,
-    udp,
+    udpHeader,
+    [0, 0, 1, 4, ...v6, 0, 53],
+    { fragment: 1, addressLength: 16, port: 53 },
+    MALFORMED,
+  )
+  parses(
+    t,
+    parseUdpHeader,
+    udpHeader,
     [0, 0, 128, 3, 1, 0x61, 0, 53],
     { fragment: 128, addressLength: 1, port: 53 },
     MALFORMED,
   )
   for (const type of [0, 2, 5, 255]) {
     const bytes = Uint8Array.of(0, 0, 0, type, 10, 0, 0, 1, 0, 53)
-    t.is(parseUdpHeader(bytes, 0, bytes.length, udp()), MALFORMED)
+    t.is(parseUdpHeader(bytes, 0, bytes.length, udpHeader()), MALFORMED)
   }
-  t.is(parseUdpHeader(Uint8Array.of(0, 0, 0, 3, 0, 0, 53), 0, 7, udp()), MALFORMED)
+  t.is(parseUdpHeader(Uint8Array.of(0, 0, 0, 3, 0, 0, 53), 0, 7, udpHeader()), MALFORMED)
 })
 
 test('socks5-codec: greetings list 1 to 255 methods', t => {
