@@ -128,9 +128,10 @@ export class UdpFlow implements AssociationListener {
         4 * datagram + abi.datagramDest,
         words[datagram + abi.datagramFamily / 4]!,
         words[datagram + abi.datagramDestPort / 4]!,
+        length,
       )
-      if (headerBytes + length > association.maxBytes) {
-        this.#host.udpCounters.udp_too_large++
+      if (headerBytes === 0 || headerBytes + length > association.maxBytes) {
+        this.#notCarried(headerBytes)
         this.#sendRun(first, row)
         first = row + 1
         continue
@@ -143,10 +144,9 @@ export class UdpFlow implements AssociationListener {
 
   #sendRun(from: number, to: number): void {
     const { abi } = this.#host.stack
-    const socket = this.#association?.socket
-    for (let at = from; at < to && socket !== undefined; ) {
-      const messages = abi.messages + at * abi.messageBytes
-      const sent = socket.poller.io.sendDatagrams(socket.fd, messages, abi.datagramIovecs, to - at)
+    const association = this.#association!
+    for (let at = from; at < to; ) {
+      const sent = association.send(abi.messages + at * abi.messageBytes, abi.datagramIovecs, to - at)
       if (sent > 0) at += sent
       else {
         const lost = sent === EAGAIN ? to - at : 1 // a full socket loses datagrams, as a full link does
@@ -154,6 +154,11 @@ export class UdpFlow implements AssociationListener {
         at += lost
       }
     }
+  }
+
+  #notCarried(headerBytes: number): void {
+    if (headerBytes === 0) this.#host.udpCounters.udp_send_failed++
+    else this.#host.udpCounters.udp_too_large++
   }
 
   #refuseRow(row: number): void {
@@ -188,16 +193,12 @@ export class UdpFlow implements AssociationListener {
     const association = this.#association!
     const at = words[abi.landingTable / 4]!
     bytes.set(dest, abi.scratch)
-    const header = association.writeHeader(at, abi.scratch, family, port)
-    if (header + payload.length > association.maxBytes) {
-      this.#host.udpCounters.udp_too_large++
-      return
-    }
+    const header = association.writeHeader(at, abi.scratch, family, port, payload.length)
+    if (header === 0 || header + payload.length > association.maxBytes) return this.#notCarried(header)
     bytes.set(payload, at + header)
     const message = abi.scratch / 4
     words.set([0, 1, 0, at, header + payload.length], message)
-    const socket = association.socket!
-    if (socket.poller.io.sendDatagrams(socket.fd, abi.scratch, abi.scratch + 12, 1) !== 1) {
+    if (association.send(abi.scratch, abi.scratch + 12, 1) !== 1) {
       this.#host.udpCounters.udp_send_failed++
     } else this.#bytesUp += payload.length
   }
@@ -231,9 +232,7 @@ export class UdpFlow implements AssociationListener {
         this.#waiting = true
         return
       }
-      const socket = this.#association!.socket!
-      const { io } = socket.poller
-      const count = io.recvDatagrams(socket.fd, abi.landingTable, abi.landingSlots, abi.landingBytes, abi.landed)
+      const count = this.#association!.receive(abi.landingTable, abi.landingSlots, abi.landingBytes, abi.landed)
       if (count <= 0) {
         // ECONNREFUSED is an answer to an earlier datagram: the relay is gone or refused one; the control connection tells
         if (count === EAGAIN || count === 0 || addon.errnoName(count) !== 'ECONNREFUSED') return

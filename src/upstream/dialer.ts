@@ -59,23 +59,37 @@ export interface DatagramFields {
 }
 
 export interface AssociationListener {
-  /** Datagrams may be sent on `association.socket`. */
+  /** Datagrams may be sent. Not before associate() has returned. */
   onAssociated(): void
   /** It could not be made, or it ended. The association is closed already. */
   onAssociationFailed(error: DialError): void
-  /** Datagrams have come for `association.socket`: read until there are none. */
+  /** Datagrams have come: receive until there are none. */
   onDatagrams(): void
 }
 
-/** A relay for the datagrams of one client endpoint. */
+/**
+ * A way for the datagrams of one client endpoint: a relay and its socket, or a stream that carries them. It sends and
+ * receives itself, since a stream has frames; the tables are those of io/addon.ts, in the arena's memory.
+ */
 export interface Association {
-  /** Connected to the relay, so that it hears nobody else; undefined until onAssociated. */
-  readonly socket: Socket | undefined
-  /** Bytes of the largest datagram that the relay can be sent, header included. */
+  /** Bytes of the largest datagram that can be sent, header included. */
   readonly maxBytes: number
-  /** Writes the header for a destination (4 or 16 bytes at `addressAt`) at `at`; its length. */
-  writeHeader(at: number, addressAt: number, family: number, port: number): number
-  /** Looks at a datagram from the relay; false when it is malformed or must be dropped (a fragment, a name). */
+  /**
+   * Writes the header for a destination (4 or 16 bytes at `addressAt`) and a payload of `payloadBytes` at `at`; its length, 0
+   * when the upstream carries no such payload.
+   */
+  writeHeader(at: number, addressAt: number, family: number, port: number, payloadBytes: number): number
+  /**
+   * After onAssociated. As sendDatagrams of `Io`, each message with its header: how many were taken, or the negative errno of
+   * the first. It ends nothing: of an end the listener is told later. The tables may lie in the first 64 bytes of the scratch.
+   */
+  send(messages: number, iovecs: number, count: number): number
+  /**
+   * After onAssociated. As recvDatagrams of `Io`. Fewer rows than `count`: there is no more, or another onDatagrams follows. It
+   * may find the end of the association: the listener is told during this call.
+   */
+  receive(slots: number, count: number, slotBytes: number, found: number): number
+  /** Looks at a datagram that was received; false when it is malformed or must be dropped (a fragment, a name). */
   parseDatagram(at: number, length: number, out: DatagramFields): boolean
   /** Leaves no port behind. Idempotent; nothing is called afterwards. */
   close(): void

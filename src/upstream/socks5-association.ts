@@ -3,6 +3,7 @@ import { lookup } from 'node:dns/promises'
 
 import { formatEndpoint, type IpEndpoint, parseAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
+import { WRITABLE } from '../io/addon.ts'
 import type { Watcher } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
 import type { Arena, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
@@ -46,7 +47,8 @@ export class Socks5Association extends Opening implements Association, Watcher {
   #lookingUp = false
   #relay: IpEndpoint | undefined
   readonly #fields: UdpFields = { ...addressFields(), fragment: 0 }
-  socket: Socket | undefined
+  /** Connected to the relay, so that it hears nobody else. */
+  #socket: Socket | undefined
   maxBytes = MAX_UDP_PAYLOAD_IPV4
 
   constructor(dialer: AssociationHost, listener: AssociationListener) {
@@ -94,7 +96,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
     this.#relay = relay
     this.#dialer.relays.add(relay)
     try {
-      this.socket = this.#dialer.connectUdp(relay, this)
+      this.#socket = this.#dialer.connectUdp(relay, this)
     } catch (error) {
       const reason = error instanceof SystemError ? error.message : String(error)
       const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
@@ -123,8 +125,19 @@ export class Socks5Association extends Opening implements Association, Watcher {
     }
   }
 
-  onReady(): void {
-    if (!this.#closed) this.#listener.onDatagrams()
+  onReady(events: number): void {
+    // a datagram that has left makes room, which is an event, too
+    if (events !== WRITABLE && !this.#closed) this.#listener.onDatagrams()
+  }
+
+  send(messages: number, iovecs: number, count: number): number {
+    const { poller, fd } = this.#socket!
+    return poller.io.sendDatagrams(fd, messages, iovecs, count)
+  }
+
+  receive(slots: number, count: number, slotBytes: number, found: number): number {
+    const { poller, fd } = this.#socket!
+    return poller.io.recvDatagrams(fd, slots, count, slotBytes, found)
   }
 
   writeHeader(at: number, addressAt: number, family: number, port: number): number {
@@ -162,7 +175,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
     this.#closed = true
     this.cancel()
     this.#control?.close(true)
-    this.socket?.close()
+    this.#socket?.close()
     if (this.#relay !== undefined) this.#dialer.relays.remove(this.#relay)
   }
 }

@@ -70,9 +70,10 @@ export class TestDialer implements Dialer {
     this.associations.push(entry)
     const close = () => void Object.assign(entry, { closed: true })
     return {
-      socket: undefined,
       maxBytes: 65_507,
       writeHeader: () => 10,
+      send: (_messages: number, _iovecs: number, count: number) => count,
+      receive: () => 0,
       parseDatagram: () => false,
       close,
       expire: () => expired(close),

@@ -51,15 +51,15 @@ for (const [name, reply, host, maxBytes] of relays)
     t.deepEqual([...bad.received[0]!.subarray(3)], [5, 3, 0, 1, 0, 0, 0, 0, 0, 0])
 
     rig.bytes.set(DEST.address, SCRATCH)
-    const header = association.writeHeader(DATA, SCRATCH, 4, 443)
+    const header = association.writeHeader(DATA, SCRATCH, 4, 443, 2)
     t.is(header, 10)
     rig.bytes.set(Buffer.from('hi'), DATA + header)
     rig.words.set([0, 1, 0, DATA, header + 2], SCRATCH / 4)
-    t.is(rig.poller.io.sendDatagrams(association.socket!.fd, SCRATCH, SCRATCH + 12, 1), 1)
+    t.is(association.send(SCRATCH, SCRATCH + 12, 1), 1)
     const { message, peer } = await relay.next()
     t.deepEqual([...message], [0, 0, 0, 1, 203, 0, 113, 7, 1, 0xbb, ...Buffer.from('hi')])
 
-    relay.send(message, peer.port)
+    relay.send(message, peer.port, peer.address)
     await until(() => heard.datagrams > 0, 'the answer')
     if (host !== '127.0.0.1') return
     const stranger = await udpEnd(t)
@@ -75,7 +75,7 @@ for (const [name, reply, host, maxBytes] of relays)
 /** The length of the next datagram from the relay, 0 when there is none. */
 function receive(rig: Rig, association: Association): number {
   rig.words.set([DATA, 0], SCRATCH / 4)
-  const got = rig.poller.io.recvDatagrams(association.socket!.fd, SCRATCH, 1, 65_536, FOUND)
+  const got = association.receive(SCRATCH, 1, 65_536, FOUND)
   return got === 1 ? rig.words[FOUND / 4 + 1]! : 0
 }
 
@@ -111,11 +111,12 @@ for (const [name, last] of [
     const reply = relayReply(parseAddress('127.0.0.1')!, relay.port)
     const bad = await startBadSocks([...GREETED, { send: reply }, { waitMs: 30 }, last])
     t.teardown(() => bad.close())
-    const { association, heard } = associate(t, open(t, bad.port))
+    const rig = open(t, bad.port)
+    const { heard } = associate(t, rig)
     await until(() => heard.failed.length === 1, 'the end')
     t.is(heard.associated, 1)
     t.is(heard.failed[0]!.failure, 'upstream-down')
-    t.false(association.socket!.open)
+    t.is(rig.poller.used, 0)
   })
 
 test('socks5: bytes on the control connection mean nothing', async t => {
@@ -151,7 +152,7 @@ test('socks5: an association that is given up while the name of its relay is loo
   t.is(error!.message, "the relay's name is still being looked up")
   await new Promise(resolve => setTimeout(resolve, 50))
   t.deepEqual(heard, { associated: 0, failed: [], datagrams: 0 })
-  t.is(association.socket, undefined)
+  t.is(rig.poller.used, 0)
 })
 
 for (const [what, place] of [
@@ -161,12 +162,13 @@ for (const [what, place] of [
   test(`socks5: a relay at ${what} is none, and says so`, async t => {
     const bad = await startBadSocks(scriptOf(['relay', 'echo', place]))
     t.teardown(() => bad.close())
-    const { association, heard } = associate(t, open(t, bad.port))
+    const rig = open(t, bad.port)
+    const { heard } = associate(t, rig)
     await until(() => heard.failed.length === 1, 'the end')
     t.is(heard.failed[0]!.failure, 'general')
     t.regex(heard.failed[0]!.message, /^the proxy says that its relay is [0-9.]+:\d+, which cannot be$/)
     t.is(heard.associated, 0)
-    t.is(association.socket, undefined)
+    t.is(rig.poller.used, 0)
     await until(() => bad.left() === 1, 'the end of the control connection')
   })
 
@@ -183,13 +185,15 @@ test('socks5: close of an association closes both its sockets, and calls nothing
   const relay = await udpEnd(t)
   const bad = await startBadSocks([...GREETED, { send: relayReply(parseAddress('127.0.0.1')!, relay.port) }, 'silence'])
   t.teardown(() => bad.close())
-  const { association, heard } = associate(t, open(t, bad.port))
+  const rig = open(t, bad.port)
+  const { association, heard } = associate(t, rig)
   await until(() => heard.associated === 1, 'the association')
+  t.is(rig.poller.used, 2)
   association.close()
   association.close()
+  t.is(rig.poller.used, 0)
   await until(() => bad.left() === 1, 'the end of the control connection')
   t.deepEqual(heard.failed, [])
-  t.false(association.socket!.open)
 })
 
 test.after('socks5: no descriptor is left', t => {
