@@ -7,7 +7,14 @@ import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
 import { addon } from '../io/addon.ts'
 import type { FlowView } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
-import type { Association, AssociationListener, DatagramFields, DialError, Dialer } from '../upstream/dialer.ts'
+import type {
+  Associating,
+  Association,
+  AssociationListener,
+  DatagramFields,
+  DialError,
+  Dialer,
+} from '../upstream/dialer.ts'
 import { DatagramQueue, type QueuedDatagram, rowOf } from './datagram-queue.ts'
 
 const EAGAIN = -11
@@ -53,8 +60,8 @@ export class UdpFlow implements AssociationListener {
   usedAt: number
   readonly #host: UdpHost
   readonly #startedAt: number
+  #associating: Associating | undefined
   #association: Association | undefined
-  #ready = false
   #dialing = false
   #dialedAt = 0
   #refusedUntil = 0
@@ -83,13 +90,13 @@ export class UdpFlow implements AssociationListener {
   /** Rows `from` … `to` of the stack's datagram table, all of this endpoint. */
   send(from: number, to: number): void {
     this.usedAt = this.#host.now
-    if (this.#ready) return this.#sendRows(from, to)
+    if (this.#association !== undefined) return this.#sendRows(from, to)
     if (this.#host.now < this.#refusedUntil) {
       for (let row = from; row < to; row++) this.#refuseRow(row)
       return
     }
     for (let row = from; row < to; row++) this.#enqueue(row)
-    if (this.#association === undefined) this.#associate()
+    if (this.#associating === undefined) this.#associate()
   }
 
   #associate(): void {
@@ -97,8 +104,8 @@ export class UdpFlow implements AssociationListener {
     this.#host.udpCounters.udp_associations++
     this.#dialing = true
     this.#dialedAt = this.#host.now
-    const association = this.#host.dialer.associate(this.client, this)
-    if (this.#dialing) this.#association = association // it may have failed at once
+    const associating = this.#host.dialer.associate(this.client, this)
+    if (this.#dialing) this.#associating = associating // it may have failed at once
   }
 
   #dialEnded(): void {
@@ -110,7 +117,7 @@ export class UdpFlow implements AssociationListener {
   /** Called now and then: a proxy that says nothing is no better than one that refuses. */
   sweep(connectTimeoutMs: number): void {
     if (!this.#dialing || this.#host.now - this.#dialedAt < connectTimeoutMs) return
-    const error = this.#association?.expire()
+    const error = this.#associating?.expire()
     if (error !== undefined) this.onAssociationFailed(error)
   }
 
@@ -174,9 +181,10 @@ export class UdpFlow implements AssociationListener {
 
   // ---- the association ----
 
-  onAssociated(): void {
+  onAssociated(association: Association): void {
     this.#dialEnded()
-    this.#ready = true
+    this.#associating = undefined
+    this.#association = association
     this.#refusedUntil = 0
     for (const datagram of this.#takeQueue()) this.#sendCopy(datagram)
   }
@@ -205,9 +213,9 @@ export class UdpFlow implements AssociationListener {
 
   onAssociationFailed(error: DialError): void {
     const { now } = this.#host
-    const lived = this.#ready && now - this.#dialedAt >= REFUSED_MS
+    const lived = this.#association !== undefined && now - this.#dialedAt >= REFUSED_MS
     this.#dialEnded()
-    this.#ready = false
+    this.#associating = undefined
     this.#association = undefined
     this.#host.associationEnded(this.client, error, lived)
     if (lived) {
@@ -226,13 +234,13 @@ export class UdpFlow implements AssociationListener {
 
   onDatagrams(): void {
     const { abi, words } = this.#host.stack
-    for (let reads = 0; this.#ready && !this.#closed; reads++) {
+    for (let reads = 0; this.#association !== undefined; reads++) {
       if (reads === READS_A_TURN) {
         if (!this.#waiting) this.#host.later(this)
         this.#waiting = true
         return
       }
-      const count = this.#association!.receive(abi.landingTable, abi.landingSlots, abi.landingBytes, abi.landed)
+      const count = this.#association.receive(abi.landingTable, abi.landingSlots, abi.landingBytes, abi.landed)
       if (count <= 0) {
         // ECONNREFUSED is an answer to an earlier datagram: the relay is gone or refused one; the control connection tells
         if (count === EAGAIN || count === 0 || addon.errnoName(count) !== 'ECONNREFUSED') return
@@ -276,8 +284,9 @@ export class UdpFlow implements AssociationListener {
   /** Lets go of the upstream without a word to the stack, which stopped. */
   discard(): void {
     this.#closed = true
-    this.#ready = false
     this.#dialing = false
+    this.#associating?.close()
+    this.#associating = undefined
     this.#association?.close()
     this.#association = undefined
     this.#queue = undefined
@@ -289,7 +298,7 @@ export class UdpFlow implements AssociationListener {
       protocol: 'udp',
       client: formatEndpoint(this.client),
       destination: '*',
-      state: this.#ready ? 'open' : this.#association === undefined ? 'idle' : 'associating',
+      state: this.#association !== undefined ? 'open' : this.#associating === undefined ? 'idle' : 'associating',
       ageMs: Math.round(this.#host.now - this.#startedAt),
       bytesUp: this.#bytesUp,
       bytesDown: this.#bytesDown,

@@ -59,12 +59,20 @@ export interface DatagramFields {
 }
 
 export interface AssociationListener {
-  /** Datagrams may be sent. Not before associate() has returned. */
-  onAssociated(): void
+  /** Datagrams may be sent; the association is the listener's to close. Not before associate() has returned. */
+  onAssociated(association: Association): void
   /** It could not be made, or it ended. The association is closed already. */
   onAssociationFailed(error: DialError): void
   /** Datagrams have come: receive until there are none. */
   onDatagrams(): void
+}
+
+/** An association that is being made; not to be used after onAssociated. */
+export interface Associating {
+  /** Gives up. Idempotent; nothing is called afterwards. */
+  close(): void
+  /** The same, because the time to make it is over: why it does not stand yet. */
+  expire(): DialError
 }
 
 /**
@@ -80,21 +88,19 @@ export interface Association {
    */
   writeHeader(at: number, addressAt: number, family: number, port: number, payloadBytes: number): number
   /**
-   * After onAssociated. As sendDatagrams of `Io`, each message with its header: how many were taken, or the negative errno of
-   * the first. It ends nothing: of an end the listener is told later. The tables may lie in the first 64 bytes of the scratch.
+   * As sendDatagrams of `Io`, each message with its header: how many were taken, or the negative errno of the first. It ends
+   * nothing: of an end the listener is told later. The tables may lie in the first 64 bytes of the scratch.
    */
   send(messages: number, iovecs: number, count: number): number
   /**
-   * After onAssociated. As recvDatagrams of `Io`. Fewer rows than `count`: there is no more, or another onDatagrams follows. It
-   * may find the end of the association: the listener is told during this call.
+   * As recvDatagrams of `Io`. Fewer rows than `count`: there is no more, or another onDatagrams follows. It may find the end of
+   * the association: the listener is told during this call.
    */
   receive(slots: number, count: number, slotBytes: number, found: number): number
   /** Looks at a datagram that was received; false when it is malformed or must be dropped (a fragment, a name). */
   parseDatagram(at: number, length: number, out: DatagramFields): boolean
   /** Leaves no port behind. Idempotent; nothing is called afterwards. */
   close(): void
-  /** The same, because the time to make it is over: why it does not stand yet. */
-  expire(): DialError
 }
 
 export interface Dialer {
@@ -103,7 +109,7 @@ export interface Dialer {
    * @param client for whom: an upstream may be shown it
    */
   connect(destination: Destination, client: IpEndpoint, listener: DialListener): Dial
-  associate(client: IpEndpoint, listener: AssociationListener): Association
+  associate(client: IpEndpoint, listener: AssociationListener): Associating
   /** The destination is the upstream itself: a route leads the gateway's own traffic into the tun. */
   isUpstream(endpoint: IpEndpoint): boolean
   counters(): Record<string, number>

@@ -6,7 +6,7 @@ import { SystemError } from '../errors.ts'
 import { WRITABLE } from '../io/addon.ts'
 import type { Watcher } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
-import type { Arena, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
+import type { Arena, Associating, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
 import type { Relays } from './relays.ts'
 import {
   AddressType,
@@ -37,7 +37,7 @@ export interface AssociationHost extends OpeningHost {
   connectUdp(relay: IpEndpoint, watcher: Watcher): Socket
 }
 
-export class Socks5Association extends Opening implements Association, Watcher {
+export class Socks5Association extends Opening implements Associating, Association, Watcher {
   readonly #dialer: AssociationHost
   readonly #listener: AssociationListener
   /** Its address stands in for a relay address of zeros. */
@@ -103,7 +103,7 @@ export class Socks5Association extends Opening implements Association, Watcher {
       this.#end({ failure, message: `the relay cannot be reached: ${reason}` })
       return
     }
-    this.#listener.onAssociated()
+    this.#listener.onAssociated(this)
   }
 
   protected override onNotOpened(error: DialError): void {

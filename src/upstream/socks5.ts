@@ -6,7 +6,7 @@ import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../io/socket.ts'
 import { ConnectionPool, TICK_MS } from './connection-pool.ts'
-import type { Arena, Association, AssociationListener, Dial, DialError, Dialer, DialListener } from './dialer.ts'
+import type { Arena, Associating, AssociationListener, Dial, DialError, Dialer, DialListener } from './dialer.ts'
 import { PathProbe } from './path-probe.ts'
 import type { ProxyAddress } from './proxy-address.ts'
 import type { HealthLog, ProxyHealth } from './proxy-health.ts'
@@ -82,7 +82,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     return this.#start(new Socks5Dial(this, destination, listener))
   }
 
-  associate(_client: IpEndpoint, listener: AssociationListener): Association {
+  associate(_client: IpEndpoint, listener: AssociationListener): Associating {
     return this.#start(new Socks5Association(this, listener))
   }
 

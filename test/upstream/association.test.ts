@@ -11,13 +11,17 @@ type Heard = { associated: number; failed: DialError[]; datagrams: number }
 
 function associate(t: ExecutionContext, { dialer }: Rig) {
   const heard: Heard = { associated: 0, failed: [], datagrams: 0 }
-  const association: Association = dialer.associate(CLIENT, {
-    onAssociated: () => heard.associated++,
+  let made: Association | undefined
+  const associating = dialer.associate(CLIENT, {
+    onAssociated(association) {
+      heard.associated++
+      made = association
+    },
     onAssociationFailed: error => heard.failed.push(error),
     onDatagrams: () => heard.datagrams++,
   })
-  t.teardown(() => association.close())
-  return { association, heard }
+  t.teardown(() => (made ?? associating).close())
+  return { associating, association: () => made!, heard }
 }
 
 const relayReply = (address: Uint8Array, port: number) => [
@@ -45,8 +49,9 @@ for (const [name, reply, host, maxBytes] of relays)
     const bad = await startBadSocks([...GREETED, { send: reply(relay.port) }, 'silence'])
     t.teardown(() => bad.close())
     const rig = open(t, bad.port)
-    const { association, heard } = associate(t, rig)
+    const { association: made, heard } = associate(t, rig)
     await until(() => heard.associated === 1, 'the association')
+    const association = made()
     t.is(association.maxBytes, maxBytes)
     t.deepEqual([...bad.received[0]!.subarray(3)], [5, 3, 0, 1, 0, 0, 0, 0, 0, 0])
 
@@ -89,7 +94,7 @@ test('socks5: datagrams from the relay: IPv4, IPv6, and what is dropped', async 
   const fields: DatagramFields = { family: 0 as 4, sourceAt: 0, port: 0, payloadAt: 0, payloadBytes: 0 }
   const parse = (...bytes: number[]) => {
     rig.bytes.set(bytes, DATA)
-    return association.parseDatagram(DATA, bytes.length, fields)
+    return association().parseDatagram(DATA, bytes.length, fields)
   }
   t.true(parse(0, 0, 0, 1, 192, 0, 2, 1, 0, 53, 7, 8))
   t.deepEqual(fields, { family: 4, sourceAt: DATA + 4, port: 53, payloadAt: DATA + 10, payloadBytes: 2 })
@@ -140,11 +145,11 @@ test('socks5: an association that is given up while the name of its relay is loo
   const bad = await startBadSocks([...GREETED, { send: [5, 0, 0, 3, 9, ...Buffer.from('127.0.0.1'), 1, 2] }, 'silence'])
   t.teardown(() => bad.close())
   const rig = open(t, bad.port)
-  const { association, heard } = associate(t, rig)
+  const { associating, heard } = associate(t, rig)
   let error: DialError | undefined
   const endTurn = () => {
     // the turn of the reply, in which no look-up ends
-    if (rig.proxy.health.isUp) error ??= association.expire()
+    if (rig.proxy.health.isUp) error ??= associating.expire()
   }
   rig.poller.attend({ beginTurn() {}, endTurn })
   await until(() => error !== undefined, 'the end')
@@ -189,8 +194,8 @@ test('socks5: close of an association closes both its sockets, and calls nothing
   const { association, heard } = associate(t, rig)
   await until(() => heard.associated === 1, 'the association')
   t.is(rig.poller.used, 2)
-  association.close()
-  association.close()
+  association().close()
+  association().close()
   t.is(rig.poller.used, 0)
   await until(() => bad.left() === 1, 'the end of the control connection')
   t.deepEqual(heard.failed, [])

@@ -96,17 +96,17 @@ export async function outcomeOf(t: ExecutionContext, rig: Rig, destination: Dest
 
 /** An association that stands. */
 export async function associated(t: ExecutionContext, { dialer }: Rig): Promise<Association> {
-  let stands = false
-  const association = dialer.associate(CLIENT, {
-    onAssociated() {
-      stands = true
+  let made: Association | undefined
+  const associating = dialer.associate(CLIENT, {
+    onAssociated(association) {
+      made = association
     },
     onAssociationFailed: error => t.fail(error.message),
     onDatagrams() {},
   })
-  t.teardown(() => association.close())
-  await until(() => stands, 'the association')
-  return association
+  t.teardown(() => (made ?? associating).close())
+  await until(() => made !== undefined, 'the association')
+  return made!
 }
 
 /** Bytes that the upstream sent behind the handshake, `early` ones included. */
