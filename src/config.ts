@@ -5,19 +5,23 @@
  */
 import { accessSync, constants } from 'node:fs'
 import convict from 'convict'
-import { readConfigFile, readRegularFile } from './config/file.ts'
+import { deepFreeze } from './config/deep-freeze.ts'
+import { readConfigFile } from './config/file.ts'
 import { FormatError } from './config/format-error.ts'
-import { KEYS, type Key, variableOf } from './config/keys.ts'
-import { parseProxyUrl } from './config/proxy-url.ts'
+import type { Value } from './config/formats.ts'
+import { KEYS, variableOf } from './config/keys.ts'
 import { suggestion } from './config/suggest.ts'
+import { resolveUpstreams, type WrittenPlace } from './config/upstreams.ts'
+import type { WrittenChain, WrittenGroup, WrittenHop } from './config/written-upstream.ts'
 import { ConfigError } from './errors.ts'
-import type { GatewayOptions, ProxyOptions } from './options.ts'
+import type { GatewayOptions } from './options.ts'
 import { escapeControls, quote } from './redact.ts'
 
 /** Frozen. Durations in milliseconds. */
 export interface Config {
   /** undefined: not set, so there is nothing to run. */
-  readonly proxy: ProxyOptions | undefined
+  readonly proxy: string | undefined
+  readonly upstreams: GatewayOptions['upstreams']
   readonly tun: Omit<GatewayOptions['tun'], 'fd' | 'pid'> & { readonly fd: number | 'none' }
   readonly upstream: GatewayOptions['upstream']
   readonly bind: GatewayOptions['bind']
@@ -56,7 +60,7 @@ export interface Loaded {
   readonly config: Config
   /** Key → where its value comes from (`gateway.yaml:3`, `TUNGATE_TUN_MTU`, `--mtu`); a key at its default is not in it. */
   readonly origins: ReadonlyMap<string, string>
-  /** Key → its value as a text that can be given again; the proxy's password masked. */
+  /** Key → its value as a text that can be given again; passwords masked. */
   readonly shown: ReadonlyMap<string, string>
 }
 
@@ -86,7 +90,7 @@ export function loadConfig(sources: Sources): Loaded {
   }
   values.validate({ allowed: 'strict' })
   const config = assemble(values, origins, sources)
-  const shown = new Map(KEYS.map(key => [key.path, shownValue(key, values.get(key.path))]))
+  const shown = new Map(KEYS.map(key => [key.path, key.format.print(values.get(key.path) as Value)]))
   return { config, origins, shown }
 }
 
@@ -97,6 +101,7 @@ export function gatewayOptions(config: Config): GatewayOptions {
   return {
     tun: fd === 'none' ? tun : { ...tun, fd },
     proxy: config.proxy,
+    upstreams: config.upstreams,
     upstream: config.upstream,
     bind: config.bind,
     tcp: {
@@ -118,7 +123,8 @@ function schema(): convict.Schema<Record<string, unknown>> {
     const leaf = {
       doc: key.meaning,
       default: key.default,
-      format: (value: unknown) => void key.format.parse(value),
+      // What is set has been through `parsed`, and a structured value does not parse itself.
+      format: (value: unknown) => void (key.format.isStructured || key.format.parse(value)),
       sensitive: key.secret === true,
     }
     const [section, name] = key.path.split('.') as [string, string | undefined]
@@ -128,14 +134,20 @@ function schema(): convict.Schema<Record<string, unknown>> {
   return root as convict.Schema<Record<string, unknown>>
 }
 
-function parsed(origin: string, path: string, raw: unknown): string | number {
+function parsed(origin: string, path: string, raw: unknown): Value {
   const key = KEYS.find(candidate => candidate.path === path)!
   try {
     return key.format.parse(raw)
   } catch (error) {
     if (!(error instanceof FormatError)) throw error
-    throw valueError(origin, path, error.found, error.allowed)
+    const { line = 0, within = '' } = error.place ?? {}
+    throw valueError(atLine(origin, line), `${path}${within}`, error.found, error.allowed)
   }
+}
+
+/** A part of what a file holds. */
+function atLine(origin: string, line: number): string {
+  return line === 0 ? origin : origin.replace(/:\d+$/, `:${line}`)
 }
 
 function valueError(origin: string, path: string, found: string, allowed: string): ConfigError {
@@ -182,17 +194,23 @@ function assemble(
   origins: Map<string, string>,
   sources: Sources,
 ): Config {
-  const properties = values.getProperties() as unknown as Omit<Config, 'proxy' | 'status'> & {
-    proxy: string
+  const properties = values.getProperties() as unknown as Omit<Config, 'proxy' | 'upstreams' | 'status'> & {
+    proxy: readonly WrittenHop[]
     proxyPasswordFile: string
+    upstreams: readonly (WrittenChain | WrittenGroup)[]
     status: { socket: string }
   }
-  const { proxy, proxyPasswordFile, status, ...rest } = properties
+  const { proxy, proxyPasswordFile: passwordFile, upstreams: written, status, ...rest } = properties
   checkTogether(rest, origins)
   const chosen = status.socket !== 'auto'
   const socket = chosen ? status.socket : defaultSocket(rest.tun.name, sources)
-  const upstream = sources.requireProxy || proxy !== '' ? upstreamProxy(proxy, proxyPasswordFile, origins) : undefined
-  return deepFreeze({ ...rest, proxy: upstream, status: { socket, chosen } })
+  if (sources.requireProxy && proxy.length === 0) throw missingProxy(origins.get('proxy') ?? '')
+  const placeText = ({ key, line, within }: WrittenPlace) => {
+    const origin = origins.get(key)
+    return `${origin === undefined ? '' : `${atLine(origin, line)}: `}${key}${within}`
+  }
+  const upstreams = resolveUpstreams({ proxy, passwordFile, upstreams: written }, placeText)
+  return deepFreeze({ ...rest, ...upstreams, status: { socket, chosen } })
 }
 
 function checkTogether(config: Pick<Config, 'tun' | 'bind' | 'workers'>, origins: Map<string, string>): void {
@@ -221,50 +239,6 @@ function missingProxy(origin: string): ConfigError {
   return valueError(origin, 'proxy', 'nothing', allowed)
 }
 
-const PASSWORD_FILE_BYTES = 4096
-
-function upstreamProxy(url: string, passwordFile: string, origins: Map<string, string>): ProxyOptions {
-  const origin = origins.get('proxy') ?? ''
-  if (url === '') throw missingProxy(origin)
-  const proxy = parseProxyUrl(url)
-  if (passwordFile === '') {
-    if (proxy.username === undefined || proxy.password !== undefined) return proxy
-    throw valueError(
-      origin,
-      'proxy',
-      'a user name without a password',
-      'socks5://user:password@host, or proxyPasswordFile beside it',
-    )
-  }
-  const source = origins.get('proxyPasswordFile') ?? ''
-  if (proxy.username === undefined)
-    throw valueError(source, 'proxyPasswordFile', 'no user name in proxy', 'socks5://user@host')
-  if (proxy.password !== undefined)
-    throw valueError(source, 'proxyPasswordFile', 'a password in proxy too', 'one of the two')
-  return { ...proxy, password: readPassword(source, passwordFile) }
-}
-
-function readPassword(origin: string, file: string): string {
-  let bytes: Buffer
-  try {
-    bytes = readRegularFile(file, PASSWORD_FILE_BYTES)
-  } catch (cause) {
-    if (!(cause instanceof ConfigError)) throw cause
-    throw new ConfigError('CONFIG_FILE', `${origin}: proxyPasswordFile: ${cause.message}`)
-  }
-  let text: string
-  try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-  } catch {
-    throw valueError(origin, 'proxyPasswordFile', 'bytes that are not UTF-8', 'a password in UTF-8')
-  }
-  const password = text.replace(/\r?\n$/, '')
-  const length = Buffer.byteLength(password)
-  if (length < 1 || length > 255)
-    throw valueError(origin, 'proxyPasswordFile', `a password of ${length} bytes`, '1 to 255 bytes')
-  return password
-}
-
 /** root: /run/tungate; others: their runtime folder, or one of their own below /tmp. */
 function defaultSocket(name: string, { environment, uid }: Sources): string {
   const runtime = environment.XDG_RUNTIME_DIR
@@ -280,18 +254,4 @@ function isWritable(folder: string): boolean {
   } catch {
     return false
   }
-}
-
-function shownValue(key: Key, value: unknown): string {
-  const text = key.format.print(value as string | number)
-  if (key.secret !== true || text === '') return text
-  return text.replace(
-    /^([^:]*:\/\/)([^:@]*)(:.*)?@/s,
-    (_, scheme: string, user: string, password?: string) => `${scheme}${user}${password === undefined ? '' : ':***'}@`,
-  )
-}
-
-function deepFreeze<T extends object>(value: T): T {
-  for (const part of Object.values(value)) if (typeof part === 'object' && part !== null) deepFreeze(part)
-  return Object.freeze(value)
 }

@@ -4,19 +4,13 @@
  */
 import { EventEmitter } from 'node:events'
 
+import { completeOptions } from './config/complete-options.ts'
 import { asGatewayError, GatewayError, SystemError } from './errors.ts'
 import { addon, type TunInfo } from './io/addon.ts'
 import { socketsPerPlane } from './io/descriptors.ts'
 import { Socket } from './io/socket.ts'
 import { silentLog } from './log.ts'
-import {
-  completeOptions,
-  type FlowView,
-  type Gateway,
-  type GatewayInput,
-  type GatewayOptions,
-  workerCount,
-} from './options.ts'
+import { type FlowView, type Gateway, type GatewayInput, type GatewayOptions, workerCount } from './options.ts'
 import { type GatewayLog, Plane, type Planes } from './plane/plane.ts'
 import { openTun } from './tun/linux.ts'
 

@@ -1,11 +1,7 @@
 import type { EventEmitter } from 'node:events'
-
 import { ConfigError } from './errors.ts'
 
-/**
- * What a gateway is told: the plain, frozen object that config.ts makes and that library users write by hand.
- * Every field has its default, unit and reason in config/default.yaml.
- */
+/** A SOCKS5 proxy over TCP, as library users may write it. */
 export interface ProxyOptions {
   /** Host name, IPv4 or IPv6 address (no brackets). */
   readonly host: string
@@ -14,6 +10,67 @@ export interface ProxyOptions {
   readonly password?: string
 }
 
+/** In a user name: the address of the client. */
+export const SOURCE = '{source}'
+
+/** Where a proxy listens. Hosts are names or addresses, without brackets. */
+export type Server = { readonly host: string; readonly port: number } | { readonly path: string }
+
+export interface Tls {
+  /** Files, PEM: whom to believe in place of the well-known authorities, and who we are. */
+  readonly ca?: string
+  readonly cert?: string
+  readonly key?: string
+  /** The name in the certificate, when it is not the host. */
+  readonly servername?: string
+  /** The certificate is not checked at all. */
+  readonly insecure: boolean
+}
+
+/** Which rungs of the ladder may be used. */
+export type UdpWay = 'auto' | 'associate' | 'tcp' | 'off'
+
+interface Proxied {
+  readonly server: Server
+  readonly username?: string
+  readonly password?: string
+  /** `{source}` in the user name is to be replaced. */
+  readonly isPerSource: boolean
+  readonly udp: UdpWay
+}
+
+export type Upstream =
+  | ({ readonly kind: 'socks5'; readonly tls?: Tls } & Proxied)
+  /** `names`: 4a, the proxy looks names up. */
+  | ({ readonly kind: 'socks4'; readonly names: boolean } & Proxied)
+  | ({ readonly kind: 'http'; readonly tls?: Tls } & Proxied)
+  /** interface '' and mark 0 for none. */
+  | { readonly kind: 'direct'; readonly interface: string; readonly mark: number }
+  | { readonly kind: 'reject' }
+
+export type GroupPolicy = 'failover' | 'round-robin' | 'least-latency'
+
+export type UpstreamOptions =
+  | {
+      readonly kind: 'chain'
+      /** One or more, the one nearest to us first. */
+      readonly hops: readonly Upstream[]
+      /** For people: without passwords. */
+      readonly text: string
+    }
+  | {
+      readonly kind: 'group'
+      readonly policy: GroupPolicy
+      /** Names of upstreams and of groups; at least one, each once, in the order of preference. */
+      readonly members: readonly string[]
+      /** Pause between two probes of a member that is idle. */
+      readonly probeMs: number
+    }
+
+/**
+ * What a gateway is told: the plain, frozen object that config.ts makes and that library users write by hand.
+ * Every field has its default, unit and reason in config/default.yaml.
+ */
 export interface GatewayOptions {
   readonly tun: {
     readonly name: string
@@ -28,8 +85,11 @@ export interface GatewayOptions {
     /** vnet_hdr checksum and segmentation offload: used when the kernel has it, or never. */
     readonly offload: 'auto' | 'off'
   }
-  readonly proxy: ProxyOptions
-  /** How the proxy is spoken to. */
+  /** The name of the upstream that a flow takes when no rule says another. */
+  readonly proxy: string
+  /** By name; `direct` and `reject` are always among them. */
+  readonly upstreams: { readonly [name: string]: UpstreamOptions }
+  /** How a proxy is spoken to. */
   readonly upstream: {
     /** One message after another, all in one write, or whichever the proxy understands. */
     readonly handshake: 'auto' | 'strict' | 'pipelined'
@@ -67,7 +127,7 @@ const SECOND = 1_000
 const MINUTE = 60 * SECOND
 
 /** What holds where nothing is said; the reasons stand in config/default.yaml. */
-export const DEFAULTS: Omit<GatewayOptions, 'proxy'> = {
+export const DEFAULTS: Omit<GatewayOptions, 'proxy' | 'upstreams'> = {
   tun: {
     name: 'tungate0',
     mtu: 1_500,
@@ -91,80 +151,37 @@ export const DEFAULTS: Omit<GatewayOptions, 'proxy'> = {
 
 export const MAX_WORKERS = 16
 
+/** URLs with `user:password`, the first one nearest to us; or the name of an upstream. */
+export type ProxyInput = ProxyOptions | string | readonly string[]
+
+export interface GroupInput {
+  readonly group: GroupPolicy
+  readonly members: readonly string[]
+  /** Default 10,000. */
+  readonly probeMs?: number
+}
+
 /** What a library user writes: the proxy, and whatever differs from DEFAULTS. */
-export type GatewayInput = { readonly proxy: ProxyOptions } & {
+export type GatewayInput = {
+  readonly proxy: ProxyInput
+  readonly upstreams?: { readonly [name: string]: ProxyInput | GroupInput | UpstreamOptions }
+} & {
   readonly [section in keyof typeof DEFAULTS]?: Partial<GatewayOptions[section]>
 }
 
-/** Fills in DEFAULTS. Throws ConfigError for an unknown section or field, or a value of another type. */
-export function completeOptions(input: GatewayInput): GatewayOptions {
-  const { host, port } = input.proxy ?? {}
-  if (typeof host !== 'string' || host === '') throw wrong('proxy.host', host, 'a host name or an address')
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw wrong('proxy.port', port, '1 to 65535')
-  checkCredentials(input.proxy)
-  const options: Record<string, object> = { proxy: Object.freeze({ ...input.proxy }) }
-  const { proxy: _proxy, workers: _workers, ...sections } = input as Record<string, unknown>
-  for (const section of Object.keys(sections)) {
-    if (section !== 'log' && !(section in DEFAULTS)) throw wrong(section, 'a section', Object.keys(DEFAULTS).join(', '))
-  }
-  const { workers: _auto, ...known } = DEFAULTS
-  for (const [section, defaults] of Object.entries(known)) {
-    const given = Object.fromEntries(
-      Object.entries((sections[section] ?? {}) as object).filter(([, value]) => value !== undefined),
-    )
-    for (const [field, value] of Object.entries(given)) requireLike(`${section}.${field}`, value, defaults, field)
-    options[section] = Object.freeze({ ...defaults, ...given })
-  }
-  const workers = checkedWorkers(input)
-  return Object.freeze({ ...options, workers }) as unknown as GatewayOptions
-}
-
-function checkedWorkers({ workers = DEFAULTS.workers, tun }: GatewayInput): GatewayOptions['workers'] {
-  const found: unknown = workers
-  if (found === 'auto') return found
-  if (typeof found !== 'number' || !Number.isInteger(found) || found < 1 || found > MAX_WORKERS) {
-    throw wrong('workers', found, `auto, or 1 to ${MAX_WORKERS}`)
-  }
-  if (found > 1 && tun?.fd !== undefined) throw wrong('workers', found, '1 with tun.fd, which is a single queue')
-  return found
-}
-
-/** RFC 1929: both have 1 to 255 bytes. */
-function checkCredentials({ username, password }: ProxyOptions): void {
-  if (username === undefined && password === undefined) return
-  for (const [field, value] of Object.entries({ username, password })) {
-    const bytes = typeof value === 'string' ? Buffer.byteLength(value) : 0
-    if (bytes < 1 || bytes > 255) throw wrong(`proxy.${field}`, `${bytes} bytes`, '1 to 255 bytes, both or none')
-  }
+/** Of a default upstream that is a SOCKS5 proxy over TCP. Throws ConfigError for another one, which is not dialed through yet. */
+export function plainProxy({ proxy, upstreams }: Pick<GatewayOptions, 'proxy' | 'upstreams'>): ProxyOptions {
+  const upstream = upstreams[proxy]
+  const [hop, more] = upstream?.kind === 'chain' ? upstream.hops : []
+  if (more !== undefined || hop?.kind !== 'socks5' || hop.tls !== undefined || 'path' in hop.server || hop.isPerSource)
+    throw new ConfigError('CONFIG_VALUE', 'proxy: found an upstream of a kind that is not dialed through yet')
+  const { server, username, password } = hop
+  return { ...server, ...(username === undefined || password === undefined ? {} : { username, password }) }
 }
 
 /** How many data planes there are to be. */
 export function workerCount({ workers }: Pick<GatewayOptions, 'workers'>): number {
   return workers === 'auto' ? 1 : workers
-}
-
-const WORDS: { readonly [path: string]: readonly string[] } = {
-  'upstream.handshake': ['auto', 'strict', 'pipelined'],
-  'tun.offload': ['auto', 'off'],
-  'icmp.echo': ['off', 'reply'],
-}
-
-/** Fields without a default: descriptors and process numbers. */
-const NUMBERS_WITHOUT_DEFAULT = new Set(['fd', 'pid'])
-
-function requireLike(path: string, value: unknown, defaults: object, field: string): void {
-  const like = NUMBERS_WITHOUT_DEFAULT.has(field) ? 0 : (defaults as Record<string, unknown>)[field]
-  if (like === undefined) throw wrong(path, value, `one of ${Object.keys(defaults).join(', ')}`)
-  if (typeof like === 'string' && typeof value !== 'string') throw wrong(path, value, 'text')
-  const words = WORDS[path]
-  if (words !== undefined && !words.includes(String(value))) throw wrong(path, value, words.join(', '))
-  if (typeof like === 'number' && !(Number.isInteger(value) && Number(value) >= 0)) {
-    throw wrong(path, value, 'a whole number, 0 or more')
-  }
-}
-
-function wrong(path: string, found: unknown, allowed: string): ConfigError {
-  return new ConfigError('CONFIG_VALUE', `${path}: found ${String(found)}, allowed: ${allowed}`)
 }
 
 /** A live flow, for people: addresses are text (`198.18.0.1:50000`, `[fd74:756e::1]:53`). */

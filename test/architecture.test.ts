@@ -38,7 +38,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   flow: ['io', 'type stack', 'type tun/tun.ts', 'type upstream/dialer.ts'],
   rules: ['config'],
   plane: ['io', 'stack', 'tun', 'upstream', 'flow'],
-  'gateway.ts': ['io', 'tun', 'plane'],
+  'gateway.ts': ['io', 'tun', 'plane', 'config/complete-options.ts'],
   config: [],
   demo: ['upstream/socks5-codec.ts'],
   commands: ['config', 'demo', 'gateway.ts'],

@@ -81,7 +81,9 @@ test('tungate config show: is a file that can be read again, without the passwor
     'config',
     'show',
     '--proxy',
-    'socks5://me:hunter2@[::1]',
+    'socks5://me:hunter2@[::1] https://you:hunter2@h',
+    '--upstreams',
+    '{office: "socks5://a:hunter2@b", all: {group: failover, members: [office]}}',
     '--mtu',
     '9000',
     '--tun-address6=',
@@ -92,9 +94,10 @@ test('tungate config show: is a file that can be read again, without the passwor
   ]
   const ended = await tungate(args)
   t.is(ended.code, 0)
+  t.regex(ended.stdout, /^proxy: \['socks5:\/\/me:\*\*\*@\[::1\]:1080', 'https:\/\/you:\*\*\*@h:443'\] +# --proxy$/m)
   t.regex(
     ended.stdout,
-    /^proxy: 'socks5:\/\/me:\*\*\*@\[::1\]' +# --proxy$|^proxy: socks5:\/\/me:\*\*\*@\[::1\] +# --proxy$/m,
+    /^upstreams: \{ office: 'socks5:\/\/a:\*\*\*@b:1080', all: \{ group: failover, members: \[office\], probe: 10s \} \} +# --upstreams$/m,
   )
   t.regex(ended.stdout, /^ {2}mtu: 9000 +# --mtu$/m)
   t.regex(ended.stdout, /^ {2}dials: 1024 +# default$/m)

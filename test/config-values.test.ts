@@ -46,8 +46,8 @@ const VALUES: [variable: string, flag: string, raw: string, expected: RegExp][] 
   ['PROXY', '--proxy', 'socks5://256.1.1.1', /proxy: found numbers that are no IPv4 address/],
   ['PROXY', '--proxy', 'socks5://127.1', /proxy: found numbers that are no IPv4 address/],
   ['PROXY', '--proxy', 'socks5://h:1/path', /proxy: found a path, query or fragment/],
-  ['PROXY', '--proxy', 'socks5://h:1?x=1', /proxy: found a path, query or fragment/],
-  ['PROXY', '--proxy', 'http://h:1', /proxy: found the scheme http:\/\/, allowed socks5:\/\/ or socks5h:\/\//],
+  ['PROXY', '--proxy', 'socks5://h:1?x=1', /proxy: found an option that there is not/],
+  ['PROXY', '--proxy', 'http://h', /proxy: found no port, and HTTP proxies have no common one/],
   ['PROXY', '--proxy', 'sosck5://h:1', /proxy: found the scheme sosck5:\/\/ \(did you mean socks5\?\)/],
   ['PROXY', '--proxy', 'bad_host!:1', /proxy: found a text without a scheme/],
   ['PROXY', '--proxy', 'socks5://bad host', /proxy: found a host that is no valid name/],
@@ -61,7 +61,7 @@ const VALUES: [variable: string, flag: string, raw: string, expected: RegExp][] 
   ['PROXY', '--proxy', `socks5://u:${SECRET}@h:65536`, /proxy: found port 65536/],
   ['PROXY', '--proxy', `u:${SECRET}@h:65536`, /proxy: found a text without a scheme/],
   ['PROXY', '--proxy', `socks5://u:${SECRET}`, /proxy: found a port that is no decimal number/],
-  ['PROXY', '--proxy', `https://u:${SECRET}@h`, /proxy: found the scheme https:/],
+  ['PROXY', '--proxy', `ftp://u:${SECRET}@h`, /proxy: found the scheme ftp:/],
   ['PROXY', '--proxy', 'socks5://user@h:1', /proxy: found a user name without a password/],
 ]
 

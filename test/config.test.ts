@@ -5,7 +5,6 @@ import test from 'ava'
 import { readConfigFile } from '../src/config/file.ts'
 import { parseFlags } from '../src/config/flags.ts'
 import { flagOf, KEYS, variableOf } from '../src/config/keys.ts'
-import { parseProxyUrl } from '../src/config/proxy-url.ts'
 import { editDistance, suggestion } from '../src/config/suggest.ts'
 import { gatewayOptions, type Loaded, loadConfig } from '../src/config.ts'
 import { temporaryFolder } from './commands/tungate.ts'
@@ -24,7 +23,7 @@ test('config/default.yaml: has every key in the order of the schema, with its de
     entries.map(entry => entry.path),
     KEYS.map(key => key.path),
   )
-  for (const [at, key] of KEYS.entries()) t.is(key.format.parse(entries[at]!.raw), key.default, key.path)
+  for (const [at, key] of KEYS.entries()) t.deepEqual(key.format.parse(entries[at]!.raw), key.default, key.path)
 })
 
 test('config/default.yaml: each key has a comment of its own that tells its default', t => {
@@ -58,7 +57,7 @@ test('docs/configuration.md: has a row for each key with flag, variable, default
   const cell = (value: string) => (value === '' ? '' : `\`${value}\``)
   const expected = KEYS.map(key => {
     const flags = key.short === undefined ? cell(flagOf(key)) : `${cell(key.short)}, ${cell(flagOf(key))}`
-    const initial = key.default === '' ? "`''`" : cell(key.format.print(key.default))
+    const initial = cell(key.format.print(key.default) || "''")
     return `| \`${key.path}\` | ${flags} | ${cell(variableOf(key))} | ${initial} | ${key.unit} | ${key.meaning} |`
   })
   t.deepEqual(rows, expected)
@@ -161,7 +160,8 @@ test('config: a small MTU is taken without IPv6', t => {
 
 test('config: the result is frozen to its depth', t => {
   const { config } = load(['--proxy', 'socks5://u:p@h'])
-  for (const part of [config, config.tun, config.proxy, config.tcp, config.status]) t.true(Object.isFrozen(part))
+  for (const part of [config, config.tun, config.upstreams, config.upstreams.proxy, config.tcp, config.status])
+    t.true(Object.isFrozen(part))
 })
 
 test('config: the status socket lies where only its owner comes', t => {
@@ -176,24 +176,6 @@ test('config: no flag and no variable is used by two keys', t => {
   t.is(new Set(names).size, names.length)
 })
 
-const URLS: [text: string, expected: ReturnType<typeof parseProxyUrl>][] = [
-  ['socks5://127.0.0.1:1081', { host: '127.0.0.1', port: 1081 }],
-  ['SOCKS5H://proxy.example.', { host: 'proxy.example.', port: 1080 }],
-  ['socks5://my_proxy:1/', { host: 'my_proxy', port: 1 }],
-  ['socks5://[2001:db8::1]', { host: '2001:db8::1', port: 1080 }],
-  ['socks5://[::1]:65535', { host: '::1', port: 65_535 }],
-  ['socks5://a%40b:p%3A%2F%25@h:2', { host: 'h', port: 2, username: 'a@b', password: 'p:/%' }],
-  ['socks5://u:p:q@w@h', { host: 'h', port: 1080, username: 'u', password: 'p:q@w' }],
-  ['socks5://u:%C3%A4@[::1]:9', { host: '::1', port: 9, username: 'u', password: 'ä' }],
-  [`socks5://u:${'x'.repeat(255)}@h`, { host: 'h', port: 1080, username: 'u', password: 'x'.repeat(255) }],
-]
-
-for (const [text, expected] of URLS) {
-  test(`proxy URL: ${text.slice(0, 60)} is read`, t => {
-    t.deepEqual(parseProxyUrl(text), expected)
-  })
-}
-
 test('config: the password comes from a file, without its one newline', t => {
   const file = join(temporaryFolder(t), 'password')
   for (const [content, password] of [
@@ -204,14 +186,14 @@ test('config: the password comes from a file, without its one newline', t => {
   ] as const) {
     writeFileSync(file, content)
     const { config } = load(['--proxy', 'socks5://me@h'], { TUNGATE_PROXY_PASSWORD_FILE: file })
-    t.deepEqual(config.proxy, { host: 'h', port: 1080, username: 'me', password })
+    t.like(config.upstreams.proxy, { hops: [{ username: 'me', password }], text: 'socks5://me:***@h:1080' })
   }
 })
 
 test('config: what is shown of the proxy never holds the password', t => {
   for (const [url, shown] of [
     ['socks5://me:hunter2@h:1', 'socks5://me:***@h:1'],
-    ['socks5://me:hunter2:hunter2@hunter2@h', 'socks5://me:***@h'],
+    ['socks5://me:hunter2:hunter2@hunter2@h', 'socks5://me:***@h:1080'],
     ['socks5://me:%68unter2@[::1]:1', 'socks5://me:***@[::1]:1'],
   ] as const) {
     t.is(load(['--proxy', url]).shown.get('proxy'), shown)

@@ -1,12 +1,27 @@
 import test from 'ava'
+import { completeOptions } from '../src/config/complete-options.ts'
 import { ConfigError } from '../src/errors.ts'
-import { completeOptions, DEFAULTS, type GatewayInput } from '../src/options.ts'
+import { DEFAULTS, type GatewayInput } from '../src/options.ts'
 
 const PROXY = { host: '192.0.2.1', port: 1080 }
 
+/** What is made of PROXY. */
+const UPSTREAMS = {
+  proxy: 'proxy',
+  upstreams: {
+    proxy: {
+      kind: 'chain',
+      hops: [{ kind: 'socks5', server: PROXY, isPerSource: false, udp: 'auto' }],
+      text: 'socks5://192.0.2.1:1080',
+    },
+    direct: { kind: 'chain', hops: [{ kind: 'direct', interface: '', mark: 0 }], text: 'direct://' },
+    reject: { kind: 'chain', hops: [{ kind: 'reject' }], text: 'reject://' },
+  },
+} as const
+
 test('options: the proxy alone is enough; all else is as DEFAULTS says, and frozen', t => {
   const options = completeOptions({ proxy: PROXY })
-  t.deepEqual(options, { ...DEFAULTS, proxy: PROXY })
+  t.deepEqual(options, { ...DEFAULTS, ...UPSTREAMS })
   t.true(Object.isFrozen(options) && Object.values(options).every(section => Object.isFrozen(section)))
 })
 
@@ -19,7 +34,7 @@ test('options: what is given replaces its default, and nothing beside it', t => 
   }
   t.deepEqual(completeOptions(input), {
     ...DEFAULTS,
-    proxy: PROXY,
+    ...UPSTREAMS,
     tun: { ...DEFAULTS.tun, name: 'tg7', fd: 5, offload: 'off' },
     tcp: { ...DEFAULTS.tcp, keepAliveMs: 0 },
     icmp: { echo: 'reply' },
@@ -28,12 +43,12 @@ test('options: what is given replaces its default, and nothing beside it', t => 
 
 test('options: undefined counts as not given, for a field and for a section', t => {
   const input = { proxy: PROXY, tun: { name: undefined, mtu: undefined, pid: undefined }, tcp: undefined }
-  t.deepEqual(completeOptions(input as unknown as GatewayInput), { ...DEFAULTS, proxy: PROXY })
+  t.deepEqual(completeOptions(input as unknown as GatewayInput), { ...DEFAULTS, ...UPSTREAMS })
 })
 
 test('options: a log is no section', t => {
   const input: GatewayInput & { log: object } = { proxy: PROXY, log: {} }
-  t.deepEqual(completeOptions(input), { ...DEFAULTS, proxy: PROXY })
+  t.deepEqual(completeOptions(input), { ...DEFAULTS, ...UPSTREAMS })
 })
 
 for (const workers of ['auto', 1, 16] as const)
@@ -47,7 +62,7 @@ test('options: a descriptor is one queue, and enough for one worker', t => {
 
 for (const port of [1, 65_535])
   test(`options: proxy.port ${port} is allowed`, t => {
-    t.is(completeOptions({ proxy: { ...PROXY, port } }).proxy.port, port)
+    t.like(completeOptions({ proxy: { ...PROXY, port } }).upstreams.proxy, { hops: [{ server: { port } }] })
   })
 
 const refused: readonly [string, object, RegExp][] = [

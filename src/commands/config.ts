@@ -13,13 +13,14 @@ export function configCheck({ origins }: Loaded): string {
 export function configShow({ shown, origins }: Loaded): string {
   const lines: { text: string; origin: string | undefined }[] = []
   let section = ''
-  for (const { path } of KEYS) {
+  for (const { path, format } of KEYS) {
     const [first, name] = path.split('.') as [string, string | undefined]
     if (name !== undefined && first !== section) {
       section = first
       lines.push({ text: `${section}:`, origin: undefined })
     }
-    const value = yamlText(shown.get(path)!)
+    const text = shown.get(path)!
+    const value = format.isStructured && /^[[{]/.test(text) ? text : yamlText(text)
     lines.push({
       text: `${name === undefined ? first : `  ${name}`}: ${value}`,
       origin: origins.get(path) ?? 'default',

@@ -76,7 +76,8 @@ Example:
 
 function flagLine(key: Key): string {
   const flag = key.short ?? flagOf(key)
-  const text = key.default === '' ? '' : ` [${key.format.print(key.default)}]`
+  const initial = key.format.print(key.default)
+  const text = /^([{[][}\]])?$/.test(initial) ? '' : ` [${initial}]`
   return `  ${pad(`${flag} ${key.value}`)}${key.meaning}${text}`
 }
 

@@ -1,6 +1,6 @@
 /** `tungate run`: one gateway in the foreground, from start to signal. */
 import { setFlagsFromString } from 'node:v8'
-import { maskedProxyUrl } from '../config/proxy-url.ts'
+import { upstreamText } from '../config/upstreams.ts'
 import { type Config, gatewayOptions } from '../config.ts'
 import { GatewayError } from '../errors.ts'
 import { createLog, type Log, type LogOutput } from '../log.ts'
@@ -43,7 +43,7 @@ export async function run({ config, version, load }: RunOptions): Promise<number
     const created = (await load()).createGateway({ ...options, log })
     gateway = created
     created.on('error', ends.fail)
-    const proxy = maskedProxyUrl(options.proxy)
+    const proxy = upstreamText(options)
     const report = () => ({
       version,
       pid: process.pid,

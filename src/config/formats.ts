@@ -5,15 +5,20 @@
 import { parseAddress } from '../endpoint.ts'
 import { quote } from '../redact.ts'
 import { FormatError } from './format-error.ts'
-import { parseProxyUrl } from './proxy-url.ts'
 import { suggestion } from './suggest.ts'
+import { isTreeList } from './tree.ts'
 
-export interface Format {
+/** Of a structured key an array, whatever the file has. */
+export type Value = string | number | readonly unknown[]
+
+export interface Format<T extends Value = string | number> {
   /** What is allowed, for errors and docs. */
   readonly allowed: string
-  parse(raw: unknown): string | number
-  /** The text that parses back to `value`. */
-  print(value: string | number): string
+  /** It takes the Tree that stands in a file, and a text of variables and flags. */
+  readonly isStructured?: true
+  parse(raw: unknown): T
+  /** The text that parses back to `value`, apart from what is secret. */
+  print(value: T): string
 }
 
 const DECIMAL = /^(0|[1-9][0-9]*)$/
@@ -24,7 +29,7 @@ export function describe(raw: unknown): string {
   if (raw === '') return 'an empty text'
   if (typeof raw === 'string') return quote(raw)
   if (raw === null || typeof raw === 'boolean' || typeof raw === 'number') return String(raw)
-  return Array.isArray(raw) ? 'a list' : 'a mapping'
+  return Array.isArray(raw) || isTreeList(raw) ? 'a list' : 'a mapping'
 }
 
 export function integer(minimum: number, maximum: number): Format {
@@ -134,10 +139,6 @@ export function addressWithPrefix(version: 4 | 6): Format {
     },
   )
 }
-
-export const proxyUrl: Format = text("socks5://[user:password@]host[:port], or '' (not set)", value => {
-  if (value !== '') parseProxyUrl(value)
-})
 
 export const filePath = matching(
   "the path of a file, or '' (none)",

@@ -13,16 +13,17 @@ import {
   interfaceName,
   oneOf,
   optionalInterface,
-  proxyUrl,
   socketPath,
+  type Value,
   wordOrInteger,
 } from './formats.ts'
+import { proxyFormat, upstreamsFormat } from './upstream-formats.ts'
 
 export interface Key {
   /** `tcp.idleTimeout`; sections are one level deep. */
   readonly path: string
-  readonly default: string | number
-  readonly format: Format
+  readonly default: Value
+  readonly format: Format<Value>
   readonly unit: string
   readonly meaning: string
   /** Word for the value in `--help`. */
@@ -40,12 +41,12 @@ const { tun, upstream, bind, tcp, udp, limits, icmp, workers } = DEFAULTS
 export const KEYS: readonly Key[] = [
   {
     path: 'proxy',
-    default: '',
-    format: proxyUrl,
+    default: [],
+    format: proxyFormat,
     unit: 'URL',
     value: 'URL',
     secret: true,
-    meaning: 'the upstream SOCKS5 proxy; must be set to run',
+    meaning: 'the upstream proxy, a chain of them, or a name of `upstreams`; must be set to run',
   },
   {
     path: 'proxyPasswordFile',
@@ -54,6 +55,15 @@ export const KEYS: readonly Key[] = [
     unit: 'path',
     value: 'FILE',
     meaning: "file that holds the proxy's password",
+  },
+  {
+    path: 'upstreams',
+    default: [],
+    format: upstreamsFormat,
+    unit: 'mapping',
+    value: '{NAME: URL}',
+    secret: true,
+    meaning: 'further upstreams and groups, by name',
   },
   {
     path: 'tun.name',

@@ -8,7 +8,7 @@ import { DataPlane } from '../flow/data-plane.ts'
 import type { PlaneLog } from '../flow/plane-report.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
 import { Poller } from '../io/poller.ts'
-import type { FlowView, GatewayOptions } from '../options.ts'
+import { type FlowView, type GatewayOptions, plainProxy } from '../options.ts'
 import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
@@ -72,7 +72,7 @@ export class Plane implements Planes {
   constructor(setup: PlaneSetup) {
     this.#setup = setup
     const { options, upstreamLog, known } = setup
-    this.#proxy = new Socks5Proxy(options.proxy, options.upstream.handshake, upstreamLog, known)
+    this.#proxy = new Socks5Proxy(plainProxy(options), options.upstream.handshake, upstreamLog, known)
   }
 
   async start(): Promise<void> {

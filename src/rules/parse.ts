@@ -19,8 +19,8 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { resolve } from 'node:path'
-import { fileError, readRegularFile } from '../config/file.ts'
 import { FormatError } from '../config/format-error.ts'
+import { fileError, readRegularFile } from '../config/regular-file.ts'
 import { suggestion } from '../config/suggest.ts'
 import { ConfigError } from '../errors.ts'
 import { escapeControls, quote } from '../redact.ts'

@@ -3,8 +3,8 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { createSecureContext, type SecureContext } from 'node:tls'
 import { parseAddress } from '../endpoint.ts'
 import { ConfigError } from '../errors.ts'
+import type { Tls } from '../options.ts'
 import { escapeControls } from '../redact.ts'
-import type { Tls } from './proxy-url.ts'
 
 /** For `tls.connect({ ...options, socket })`. No ALPN: what is spoken inside is known. */
 export interface TlsOptions {

@@ -1,6 +1,8 @@
 /** Mutated messages, challenges and URLs of upstreams: what each reader must hold to, whatever it is given. */
 import { setImmediate } from 'node:timers/promises'
 import type { ExecutionContext } from 'ava'
+import { FormatError } from '../../src/config/format-error.ts'
+import { parseProxyUrl, proxyUrlText } from '../../src/config/proxy-url.ts'
 import {
   encodeHevHeader,
   encodeHevNameHeader,
@@ -18,8 +20,6 @@ import {
   responseFields,
 } from '../../src/upstream/http-codec.ts'
 import { alienToHttp, refusedByHttp } from '../../src/upstream/http-reasons.ts'
-import { parseProxyUrl, proxyUrlText } from '../../src/upstream/proxy-url.ts'
-import { ProxyUrlError } from '../../src/upstream/proxy-url-parts.ts'
 import { parseReply4, reply4Fields } from '../../src/upstream/socks4-codec.ts'
 import { MALFORMED, NEED_MORE } from '../../src/upstream/socks5-codec.ts'
 import { Random } from './random.ts'
@@ -258,7 +258,7 @@ function checkUrl(url: string): { fault?: string; isTaken: boolean } {
   try {
     upstream = parseProxyUrl(url)
   } catch (error) {
-    const isSound = error instanceof ProxyUrlError && isLine(error.message)
+    const isSound = error instanceof FormatError && isLine(error.message)
     return isSound ? { isTaken: false } : { fault: String(error), isTaken: false }
   }
   const text = proxyUrlText(upstream)

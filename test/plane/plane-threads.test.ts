@@ -1,7 +1,8 @@
 /** The main thread's side of workers that behave badly: programs of a few lines in the place of plane-worker.ts. */
 import test, { type ExecutionContext } from 'ava'
+import { completeOptions } from '../../src/config/complete-options.ts'
 import { GatewayError, SystemError } from '../../src/errors.ts'
-import { completeOptions, type GatewayInput } from '../../src/options.ts'
+import type { GatewayInput } from '../../src/options.ts'
 import { PlaneThreads } from '../../src/plane/plane-threads.ts'
 
 const HEAD = `
