@@ -28,7 +28,8 @@ export interface PoolHost {
 
 export class ConnectionPool implements HandshakeListener {
   readonly #host: PoolHost
-  readonly #size: number
+  /** Connections that wait at most. */
+  readonly size: number
   /** The oldest first: it is taken, the youngest are closed last. */
   readonly #waiting: Handshake[] = []
   readonly #bornAt: number[] = []
@@ -42,20 +43,17 @@ export class ConnectionPool implements HandshakeListener {
   #misses = 0
   #discarded = 0
 
-  /** @param size connections that wait at most; 0: none is ever made */
+  /** @param size 0: none is ever made */
   constructor(host: PoolHost, size: number) {
     this.#host = host
-    this.#size = size
+    this.size = size
   }
 
-  /** For a dial to `proxy`. */
-  take(proxy: IpEndpoint): Handshake | undefined {
-    if (this.#size === 0) return undefined
+  /** For a dial to `proxy`; not when there is no room for any. */
+  take(proxy: IpEndpoint | undefined): Handshake | undefined {
     this.#demand[this.#now % DEMAND_TICKS]!++
     let taken = this.#shift()
-    for (; taken !== undefined && taken.proxy !== proxy; taken = this.#shift()) {
-      this.#discard(taken)
-    }
+    for (; taken?.proxy !== undefined && taken.proxy !== proxy; taken = this.#shift()) this.#discard(taken)
     if (taken === undefined) this.#misses++
     else this.#hits++
     if (this.#waiting.length <= this.#target() >> 1) this.#refillLater()
@@ -70,7 +68,7 @@ export class ConnectionPool implements HandshakeListener {
   #target(): number {
     let demand = 0
     for (const count of this.#demand) demand += count
-    return Math.min(demand, this.#size)
+    return Math.min(demand, this.size)
   }
 
   /** Behind what this turn has to send. */

@@ -27,6 +27,9 @@ const MAX_UDP_PAYLOAD_IPV6 = 65_527
 /** RFC 1928 §6: a client that does not know its address and port beforehand says zeros. */
 const ANY_IPV4: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 
+/** A proxy behind a Unix socket is on this machine. */
+const LOOPBACK = Uint8Array.of(127, 0, 0, 1)
+
 const NO_RELAY_ADDRESS: DialError = { failure: 'upstream-down', message: "the relay's name cannot be looked up" }
 
 /** What an association needs of the dialer around it. */
@@ -51,8 +54,8 @@ export class Socks5Association extends Opening implements Associating, Associati
   #socket: Socket | undefined
   maxBytes = MAX_UDP_PAYLOAD_IPV4
 
-  constructor(dialer: AssociationHost, listener: AssociationListener) {
-    super(dialer, Command.udpAssociate, ANY_IPV4)
+  constructor(dialer: AssociationHost, client: IpEndpoint, listener: AssociationListener) {
+    super(dialer, Command.udpAssociate, ANY_IPV4, client)
     this.#dialer = dialer
     this.#listener = listener
   }
@@ -83,7 +86,7 @@ export class Socks5Association extends Opening implements Associating, Associati
 
   #relayAt(named: Uint8Array, port: number): void {
     if (this.#closed) return
-    const proxy = this.#proxy!.address
+    const proxy = this.#proxy?.address ?? LOOPBACK
     const kind = kindOf(named)
     // an address of every machine is none: the proxy means its own
     const isNone = kind === 'unspecified' || (kind === 'loopback' && kindOf(proxy) !== 'loopback')

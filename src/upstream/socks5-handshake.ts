@@ -5,7 +5,6 @@
  */
 import type { Destination, IpEndpoint } from '../endpoint.ts'
 import { addon, ERROR, HANGUP, READ_HANGUP, READABLE, WRITABLE } from '../io/addon.ts'
-import type { Watcher } from '../io/poller.ts'
 import type { Socket } from '../io/socket.ts'
 import type { Arena, DialError, DialFailure } from './dialer.ts'
 import type { ProxyFailure } from './proxy-health.ts'
@@ -25,7 +24,8 @@ import {
   type ReplyFields,
 } from './socks5-codec.ts'
 import type { Manner } from './socks5-manners.ts'
-import { type Awaited, alien, broken, malformed, objection, refusedBy, unreachable } from './socks5-reasons.ts'
+import { type Awaited, alien, broken, malformed, objection, refusedBy, silent, unreachable } from './socks5-reasons.ts'
+import type { Connecting, TransportUser } from './transport.ts'
 
 /** How far the proxy was when it ended. */
 export type HandshakeEnd =
@@ -52,10 +52,10 @@ const GONE = READ_HANGUP | HANGUP | ERROR
 const fields: ReplyFields = { ...addressFields(), reply: 0 }
 const choice = { method: 0, status: 0 }
 
-export class Handshake implements Watcher {
+export class Handshake implements TransportUser {
   readonly manner: Manner
-  /** Whom it speaks with. */
-  readonly proxy: IpEndpoint
+  /** Whom it speaks with; undefined when that is told by no address, or not yet. */
+  proxy: IpEndpoint | undefined
   /** The proxy's choice; undefined until it is known. */
   method: number | undefined
   /** Bytes have come behind the request. */
@@ -63,7 +63,11 @@ export class Handshake implements Watcher {
   readonly #arena: Arena
   readonly #authentication: Authentication
   #listener: HandshakeListener
+  /** Until it is attached. */
+  connecting: Connecting | undefined
   #socket: Socket | undefined
+  /** There is something to say as soon as there is a socket. */
+  #begun = false
   #command: Command = Command.connect
   #destination: Destination | undefined
   #stage: Stage = 'connect'
@@ -72,17 +76,10 @@ export class Handshake implements Watcher {
   #hungUp = false
 
   /** @param authentication has a password when the manner offers one */
-  constructor(
-    arena: Arena,
-    authentication: Authentication,
-    manner: Manner,
-    proxy: IpEndpoint,
-    listener: HandshakeListener,
-  ) {
+  constructor(arena: Arena, authentication: Authentication, manner: Manner, listener: HandshakeListener) {
     this.#arena = arena
     this.#authentication = authentication
     this.manner = manner
-    this.proxy = proxy
     this.#listener = listener
   }
 
@@ -93,17 +90,25 @@ export class Handshake implements Watcher {
   /** The proxy has been asked something and has not answered it yet: what it was asked last. */
   get waitsFor(): Awaited | undefined {
     const stage = this.#stage
+    if (stage === 'connect' && this.connecting?.stands === true) return 'way'
     return stage === 'ready' || stage === 'done' ? undefined : stage
   }
 
-  /** The socket on which connect() has been started with this handshake as its watcher. */
-  attach(socket: Socket): void {
+  attach(socket: Socket, peer: IpEndpoint | undefined, readable: boolean): void {
+    this.connecting = undefined
     this.#socket = socket
+    this.proxy = peer
+    if (this.#begun && this.#greet() && readable) this.#read()
+  }
+
+  onUnconnected({ failure, message }: DialError, end: HandshakeEnd): void {
+    this.#fail(failure, message, end)
   }
 
   /** Begins ahead of a request; what fails at once is told at once. */
   begin(): void {
-    this.#greet()
+    this.#begun = true
+    if (this.#socket !== undefined) this.#greet()
   }
 
   /** Gives the request, also to a handshake that was begun ahead; what fails at once is told at once. */
@@ -111,6 +116,8 @@ export class Handshake implements Watcher {
     this.#listener = listener
     this.#command = command
     this.#destination = destination
+    this.#begun = true
+    if (this.#socket === undefined) return
     if (this.#stage === 'connect') this.#greet()
     else if (this.#stage === 'ready') this.#sendRequest()
   }
@@ -299,7 +306,16 @@ export class Handshake implements Watcher {
   cancel(reset = false): void {
     if (this.#stage === 'done') return
     this.#stage = 'done'
+    this.connecting?.cancel()
     this.#socket?.close(reset)
+  }
+
+  /** As cancel, because its time is over; why it has no answer so far. */
+  expire(): string {
+    const awaited = this.waitsFor ?? 'reply'
+    const message = this.connecting?.expire() ?? silent(awaited)
+    this.cancel(true)
+    return message
   }
 }
 

@@ -51,11 +51,11 @@ export class Manners {
   }
 
   /** For the next handshake with the proxy at this address: another address is another proxy. */
-  towards(proxy: IpEndpoint): Manner {
+  towards(proxy: IpEndpoint | undefined): Manner {
     if (this.learns && proxy !== this.#proxy) {
       const known = this.#proxy
       this.#proxy = proxy
-      if (known !== undefined && !sameAddress(known.address, proxy.address)) this.#forget()
+      if (known !== undefined && proxy !== undefined && !sameAddress(known.address, proxy.address)) this.#forget()
     }
     return this.onTrial && !this.#mayTry() ? this.strict : this.#current
   }
@@ -89,8 +89,8 @@ export class Manners {
    * A handshake with `proxy` had its reply, whatever it says. `instead`: it was a strict one, after a pipelined one had failed or
    * while one waited in vain.
    */
-  replied(proxy: IpEndpoint, manner: Manner, method: number | undefined, instead: boolean): void {
-    if (!this.learns || (this.#proxy !== undefined && !sameAddress(this.#proxy.address, proxy.address))) return
+  replied(proxy: IpEndpoint | undefined, manner: Manner, method: number | undefined, instead: boolean): void {
+    if (!this.learns || this.#isAnother(proxy)) return
     if (manner.pipelined) {
       this.copings++
       this.#coped = true
@@ -103,6 +103,11 @@ export class Manners {
       this.#forget()
       this.#current = next
     }
+  }
+
+  #isAnother(proxy: IpEndpoint | undefined): boolean {
+    const known = this.#proxy
+    return known !== undefined && proxy !== undefined && !sameAddress(known.address, proxy.address)
   }
 
   /** A pipelined handshake was given up after some seconds without a word. */

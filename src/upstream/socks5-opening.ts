@@ -11,7 +11,6 @@ import type { Asker } from './socks5-authentication.ts'
 import type { Command, ReplyFields } from './socks5-codec.ts'
 import { Handshake, type HandshakeEnd, type HandshakeListener } from './socks5-handshake.ts'
 import type { Manner, Manners } from './socks5-manners.ts'
-import { silent } from './socks5-reasons.ts'
 
 /** Why there is no socket. */
 export interface NotConnected {
@@ -28,7 +27,7 @@ export interface OpeningHost {
   /** A connection made in advance. */
   takePooled(): Handshake | undefined
   /** A new connection; in the manner that is known to work when none is given. */
-  connectAnew(listener: HandshakeListener, manner?: Manner): Handshake | NotConnected
+  connectAnew(listener: HandshakeListener, client: IpEndpoint, manner?: Manner): Handshake | NotConnected
   /** A connection made in advance was dead when it was taken, or has served. */
   pooledDied(): void
   pooledServed(): void
@@ -37,7 +36,7 @@ export interface OpeningHost {
   failed(opening: Opening, error: DialError, end: HandshakeEnd, proxy?: IpEndpoint): void
   cancelled(opening: Opening): void
   /** The time of an opening was over before the proxy had said a word to anybody. */
-  stayedMute(reason: string, proxy: IpEndpoint): void
+  stayedMute(reason: string, proxy: IpEndpoint | undefined): void
 }
 
 /** Ticks without a word from the proxy after which a strict handshake is begun beside a pipelined one. */
@@ -54,6 +53,7 @@ export abstract class Opening implements HandshakeListener, Asker {
   readonly #host: OpeningHost
   readonly #command: Command
   readonly #destination: Destination
+  readonly #client: IpEndpoint
   readonly #answersBefore: number
   #first: Handshake | undefined
   /** The strict one that follows the first, or runs beside it. */
@@ -69,10 +69,11 @@ export abstract class Opening implements HandshakeListener, Asker {
   #copings = 0
   #over = false
 
-  constructor(host: OpeningHost, command: Command, destination: Destination) {
+  constructor(host: OpeningHost, command: Command, destination: Destination, client: IpEndpoint) {
     this.#host = host
     this.#command = command
     this.#destination = destination
+    this.#client = client
     this.#answersBefore = host.health.answers
   }
 
@@ -95,7 +96,7 @@ export abstract class Opening implements HandshakeListener, Asker {
   }
 
   #startAnew(): void {
-    const connected = this.#host.connectAnew(this)
+    const connected = this.#host.connectAnew(this, this.#client)
     if (!(connected instanceof Handshake)) return this.#fail(connected.error, connected.end, connected.proxy)
     this.#first = connected
     connected.request(this.#command, this.#destination, this)
@@ -105,7 +106,7 @@ export abstract class Opening implements HandshakeListener, Asker {
   #startSecond(): boolean {
     this.#secondBegun = true
     this.#host.fellBack()
-    const connected = this.#host.connectAnew(this, this.#host.manners.strict)
+    const connected = this.#host.connectAnew(this, this.#client, this.#host.manners.strict)
     if (!(connected instanceof Handshake)) return false
     this.#second = connected
     connected.request(this.#command, this.#destination, this)
@@ -177,7 +178,8 @@ export abstract class Opening implements HandshakeListener, Asker {
       this.#connectTicks++
       return
     }
-    if (first === undefined || this.#secondBegun || !first.manner.pipelined || !this.#host.manners.learns) return
+    if (first === undefined || first.waitsFor === 'way') return
+    if (this.#secondBegun || !first.manner.pipelined || !this.#host.manners.learns) return
     const { waitsFor } = first
     const { copings, onTrial, inDoubt } = this.#host.manners
     if (waitsFor === undefined || waitsFor !== this.#waitsFor || copings !== this.#copings) this.#quietTicks = 0
@@ -220,7 +222,7 @@ export abstract class Opening implements HandshakeListener, Asker {
   expire(): DialError {
     const waiting = this.#first?.waitsFor === undefined ? this.#second : this.#first
     const awaited = waiting?.waitsFor
-    const message = awaited === undefined ? 'the proxy was not asked yet' : silent(awaited)
+    const message = awaited === undefined ? 'the proxy was not asked yet' : waiting!.expire()
     const error: DialError = { failure: 'timeout', message }
     const { answers } = this.#host.health
     // one that answers others meanwhile, or has only its reply to give, is not to blame

@@ -2,8 +2,8 @@
 import type { DialError, DialFailure } from './dialer.ts'
 import { Method, Reply } from './socks5-codec.ts'
 
-/** What the proxy was asked last: to accept, for its method, for its verdict on user and password, for its reply. */
-export type Awaited = 'connect' | 'method' | 'auth' | 'reply'
+/** What the proxy was asked last: to accept, for what the way to it needs beside (TLS, another hop), for its method, for its verdict on user and password, for its reply. */
+export type Awaited = 'connect' | 'way' | 'method' | 'auth' | 'reply'
 
 const REPLIES: { readonly [reply: number]: readonly [DialFailure, string] } = {
   [Reply.generalFailure]: ['general', 'general failure'],
@@ -36,6 +36,7 @@ export function unreachable(errno: string): string {
 
 const MESSAGES: { readonly [awaited in Awaited]: string } = {
   connect: 'its greeting',
+  way: 'its greeting',
   method: 'its choice of a method',
   auth: 'its answer to user name and password',
   reply: 'its reply to the request',
@@ -49,6 +50,7 @@ export function broken(awaited: Awaited, partial: boolean, errno: string): strin
 
 const SILENCES: { readonly [awaited in Awaited]: string } = {
   connect: 'the proxy does not answer: is it running, and does a firewall drop its packets?',
+  way: 'the connection to the proxy is not ready',
   method: 'the proxy accepted the connection and says nothing: is it a SOCKS5 proxy, or does it hang?',
   auth: 'the proxy does not say whether it accepts user name and password',
   reply: 'the proxy has not answered the request: its destination does not answer, perhaps',

@@ -8,7 +8,6 @@ import { type Binding, lacksResources, Socket } from '../io/socket.ts'
 import { ConnectionPool, TICK_MS } from './connection-pool.ts'
 import type { Arena, Associating, AssociationListener, Dial, DialError, Dialer, DialListener } from './dialer.ts'
 import { PathProbe } from './path-probe.ts'
-import type { ProxyAddress } from './proxy-address.ts'
 import type { HealthLog, ProxyHealth } from './proxy-health.ts'
 import type { Relays } from './relays.ts'
 import { Socks5Association } from './socks5-association.ts'
@@ -19,6 +18,8 @@ import type { Manner, Manners } from './socks5-manners.ts'
 import { type NotConnected, Opening, type OpeningHost } from './socks5-opening.ts'
 import type { Socks5Proxy } from './socks5-proxy.ts'
 import { unreachable } from './socks5-reasons.ts'
+import type { Transport } from './transport.ts'
+import { TcpTransport } from './transport-tcp.ts'
 
 /** What connect() says of the network, not of this machine. */
 const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
@@ -31,6 +32,9 @@ const BUSY_OPENINGS = 8
 /** Of the descriptors that there may be: when more are in use, none is kept for a dial that may come. */
 const POOL_SHARE = 0.75
 
+/** For whom a connection is made in advance. */
+const NOBODY: IpEndpoint = { address: new Uint8Array(4), port: 0 }
+
 const NOT_RESOLVED: NotConnected = {
   error: { failure: 'upstream-down', message: "the proxy's name has no address (yet)" },
   end: 'local',
@@ -42,14 +46,14 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   readonly arena: Arena
   readonly health: ProxyHealth
   readonly manners: Manners
-  readonly #address: ProxyAddress
+  readonly #transport: Transport
   readonly #authentication: Authentication
   readonly #binding: Binding
   readonly #log: Pick<HealthLog, 'warn'>
   readonly #pool: ConnectionPool
   readonly #openings = new Set<Opening>()
   readonly #probe = new PathProbe(
-    watcher => this.#connectProbe(watcher),
+    watcher => this.#transport.probe(watcher),
     () => this.#onPath(),
   )
   readonly relays: Relays
@@ -72,18 +76,18 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.#log = log
     this.health = proxy.health
     this.manners = proxy.manners
-    this.#address = proxy.address
+    this.#transport = new TcpTransport(poller, proxy.address, binding)
     this.#authentication = proxy.authentication
     this.relays = proxy.relays
     this.#pool = new ConnectionPool(this, pool)
   }
 
-  connect(destination: Destination, _client: IpEndpoint, listener: DialListener): Dial {
-    return this.#start(new Socks5Dial(this, destination, listener))
+  connect(destination: Destination, client: IpEndpoint, listener: DialListener): Dial {
+    return this.#start(new Socks5Dial(this, destination, client, listener))
   }
 
-  associate(_client: IpEndpoint, listener: AssociationListener): Associating {
-    return this.#start(new Socks5Association(this, listener))
+  associate(client: IpEndpoint, listener: AssociationListener): Associating {
+    return this.#start(new Socks5Association(this, client, listener))
   }
 
   #start<O extends Opening>(opening: O): O {
@@ -108,62 +112,52 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.#clock = undefined
   }
 
-  #connectProbe(watcher: Watcher): Socket | undefined {
-    const proxy = this.#address.endpoint
-    try {
-      return proxy === undefined ? undefined : Socket.connectTcp(this.poller, proxy, this.#binding, watcher)
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error
-      return undefined
-    }
-  }
-
   #onPath(): void {
     for (const opening of this.#openings) if (opening.waitsInVain) opening.reconnect()
   }
 
   isUpstream(endpoint: IpEndpoint): boolean {
-    return this.#address.has(endpoint) || this.relays.has(endpoint)
+    return this.#transport.isPeer(endpoint) || this.relays.has(endpoint)
   }
 
   // ---- connections ----
 
   takePooled(): Handshake | undefined {
-    const proxy = this.#address.endpoint
-    return proxy === undefined ? undefined : this.#pool.take(proxy)
+    return this.#pool.size === 0 ? undefined : this.#pool.take(this.#transport.peer)
   }
 
-  connectAnew(listener: HandshakeListener, manner?: Manner): Handshake | NotConnected {
-    const proxy = this.#address.endpoint
-    if (proxy === undefined) return NOT_RESOLVED
+  connectAnew(listener: HandshakeListener, client: IpEndpoint, manner?: Manner): Handshake | NotConnected {
     // a password that was refused is shown once in a dial, not first in one manner and then in the other
     const isOnTrial = this.#authentication.isSet && this.#authentication.isDenied && this.manners.learns
     try {
-      return this.#connect(proxy, manner ?? (isOnTrial ? this.manners.strict : this.manners.towards(proxy)), listener)
+      return this.#connect(
+        manner ?? (isOnTrial ? this.manners.strict : this.manners.towards(this.#transport.peer)),
+        client,
+        listener,
+      )
     } catch (error) {
       if (!(error instanceof SystemError)) throw error
+      if (error.code === 'ENOTFOUND') return NOT_RESOLVED
       const isNetwork = NETWORK_ERRORS.has(error.code)
       if (!isNetwork) this.#complain(error)
       const message = unreachable(error.code)
       const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
-      return { error: { failure, message }, end: isNetwork ? 'unreached' : 'local', proxy }
+      return { error: { failure, message }, end: isNetwork ? 'unreached' : 'local', proxy: this.#transport.peer }
     }
   }
 
   connectAhead(listener: HandshakeListener): Handshake | undefined {
-    const proxy = this.#address.endpoint
-    if (proxy === undefined) return undefined
     try {
-      return this.#connect(proxy, this.manners.ahead, listener)
+      return this.#connect(this.manners.ahead, NOBODY, listener)
     } catch (error) {
       if (!(error instanceof SystemError)) throw error
       return undefined
     }
   }
 
-  #connect(proxy: IpEndpoint, manner: Manner, listener: HandshakeListener): Handshake {
-    const handshake = new Handshake(this.arena, this.#authentication, manner, proxy, listener)
-    handshake.attach(Socket.connectTcp(this.poller, proxy, this.#binding, handshake))
+  #connect(manner: Manner, client: IpEndpoint, listener: HandshakeListener): Handshake {
+    const handshake = new Handshake(this.arena, this.#authentication, manner, listener)
+    handshake.connecting = this.#transport.connect(handshake, client)
     return handshake
   }
 
@@ -212,7 +206,8 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.cancelled(opening)
     this.#counters.handshake_failures++
     if (end === 'refused') this.health.answered()
-    else if (end !== 'local' && this.health.failed(end, error.message)) this.#address.failed(proxy, this.health.answers)
+    else if (end !== 'local' && this.health.failed(end, error.message))
+      this.#transport.failed(proxy, this.health.answers)
   }
 
   cancelled(opening: Opening): void {
@@ -220,10 +215,10 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     if (this.#authentication.isSet) this.#authentication.left(opening)
   }
 
-  stayedMute(reason: string, proxy: IpEndpoint): void {
+  stayedMute(reason: string, proxy: IpEndpoint | undefined): void {
     this.#counters.handshake_failures++
     this.health.failed('unreached', reason)
-    this.#address.failed(proxy, this.health.answers)
+    this.#transport.failed(proxy, this.health.answers)
   }
 
   counters(): Record<string, number> {
@@ -236,14 +231,15 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     for (const opening of this.#openings) opening.cancel()
     this.#pool.close()
     this.#probe.close()
+    this.#transport.close()
   }
 }
 
 class Socks5Dial extends Opening implements Dial {
   readonly #listener: DialListener
 
-  constructor(host: OpeningHost, destination: Destination, listener: DialListener) {
-    super(host, Command.connect, destination)
+  constructor(host: OpeningHost, destination: Destination, client: IpEndpoint, listener: DialListener) {
+    super(host, Command.connect, destination, client)
     this.#listener = listener
   }
 
