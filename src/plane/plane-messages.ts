@@ -5,7 +5,7 @@ import { asGatewayError, ConfigError, GatewayError, SystemError } from '../error
 import type { TunInfo } from '../io/addon.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Module } from '../stack/webassembly.ts'
-import type { ProxyCells } from '../upstream/socks5-proxy.ts'
+import type { ProxyCells } from '../upstream/proxy-state.ts'
 
 /** What a worker is started with. */
 export interface WorkerStart {

@@ -9,7 +9,7 @@ import { addon, type TunInfo } from '../io/addon.ts'
 import { socketsPerPlane } from '../io/descriptors.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import { stackModule } from '../stack/stack.ts'
-import { proxyCells } from '../upstream/socks5-proxy.ts'
+import { proxyCells } from '../upstream/proxy-state.ts'
 import type { GatewayLog, Planes } from './plane.ts'
 import {
   type Answer,

@@ -12,8 +12,10 @@ import { type FlowView, type GatewayOptions, plainProxy } from '../options.ts'
 import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
-import { Socks5Dialer } from '../upstream/socks5.ts'
-import { type ProxyCells, Socks5Proxy } from '../upstream/socks5-proxy.ts'
+import { ProxyDialer } from '../upstream/proxy-dialer.ts'
+import { type ProxyCells, ProxyState } from '../upstream/proxy-state.ts'
+import { socks5 } from '../upstream/socks5-protocol.ts'
+import { TcpTransport } from '../upstream/transport-tcp.ts'
 import { TrapLimit } from './trap-limit.ts'
 
 /** What a gateway says while it works; src/log.ts makes one from winston. */
@@ -62,7 +64,7 @@ interface Running {
 export class Plane implements Planes {
   readonly #setup: PlaneSetup
   /** What is known of the proxy, which a stack that stops does not change. */
-  readonly #proxy: Socks5Proxy
+  readonly #proxy: ProxyState
   #running: Running | undefined
   /** It failed, or was closed. */
   #over = false
@@ -72,7 +74,7 @@ export class Plane implements Planes {
   constructor(setup: PlaneSetup) {
     this.#setup = setup
     const { options, upstreamLog, known } = setup
-    this.#proxy = new Socks5Proxy(plainProxy(options), options.upstream.handshake, upstreamLog, known)
+    this.#proxy = new ProxyState(plainProxy(options), options.upstream.handshake, upstreamLog, known)
   }
 
   async start(): Promise<void> {
@@ -104,7 +106,11 @@ export class Plane implements Planes {
       scratch: stack.abi.scratch,
       scratchBytes: stack.abi.scratchBytes,
     }
-    const dialer = new Socks5Dialer(poller, arena, this.#proxy, options.upstream.pool, options.bind, log)
+    const { bind: binding, upstream } = options
+    const proxy = this.#proxy
+    const transport = new TcpTransport(poller, proxy.address, binding)
+    const protocol = socks5(arena, proxy.authentication)
+    const dialer = new ProxyDialer({ poller, arena, proxy, transport, protocol, pool: upstream.pool, binding, log })
     const plane = new DataPlane({ stack, poller, tun, dialer }, options, log, onFailure)
     poller.attend(plane)
     const running = { stack, poller, plane }

@@ -5,7 +5,7 @@
  */
 import type { IpEndpoint } from '../endpoint.ts'
 import type { Poller } from '../io/poller.ts'
-import type { Handshake, HandshakeListener } from './socks5-handshake.ts'
+import type { Handshake, HandshakeListener } from './handshake.ts'
 
 /** Milliseconds between two calls of `tick`. */
 export const TICK_MS = 250
@@ -110,6 +110,7 @@ export class ConnectionPool implements HandshakeListener {
   }
 
   onReply(): void {}
+  onAskAgain(): void {}
 
   /** The proxy has closed one that waits. */
   onHandshakeFailed(handshake: Handshake): void {

@@ -7,6 +7,8 @@ import { WRITABLE } from '../io/addon.ts'
 import type { Watcher } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
 import type { Arena, Associating, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
+import type { Handshake } from './handshake.ts'
+import { Opening, type OpeningHost } from './opening.ts'
 import type { Relays } from './relays.ts'
 import {
   AddressType,
@@ -17,8 +19,6 @@ import {
   type ReplyFields,
   type UdpFields,
 } from './socks5-codec.ts'
-import type { Handshake } from './socks5-handshake.ts'
-import { Opening, type OpeningHost } from './socks5-opening.ts'
 
 /** RFC 768 over IPv4 (RFC 791) and over IPv6 (RFC 8200): bytes of the largest UDP payload. */
 const MAX_UDP_PAYLOAD_IPV4 = 65_507

@@ -15,9 +15,10 @@ import { DEFAULTS } from '../../src/options.ts'
 import { Stack } from '../../src/stack/stack.ts'
 import { LinuxTun } from '../../src/tun/linux.ts'
 import type { Dial, DialListener } from '../../src/upstream/dialer.ts'
-import { Socks5Dialer } from '../../src/upstream/socks5.ts'
-import { Socks5Proxy } from '../../src/upstream/socks5-proxy.ts'
+import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
+import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import { VNET_BYTES } from '../helpers/packets.ts'
+import { socks5Parts } from '../helpers/socks5-parts.ts'
 import { Upstream } from './upstream.ts'
 
 /** The port of destinations that are connected at once, to nobody: flows that lie idle without a descriptor each. */
@@ -46,7 +47,7 @@ function complain(message: string, fields?: object): void {
 const HANDSHAKE = 'pipelined'
 const POOL = 0
 
-class IdleDialer extends Socks5Dialer {
+class IdleDialer extends ProxyDialer {
   idle: Socket | undefined
 
   override connect(to: Destination, client: IpEndpoint, listener: DialListener): Dial {
@@ -94,8 +95,8 @@ export class World {
     this.#poller = new Poller(stack.memory, onFailure)
     const { abi, bytes, words } = stack
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
-    const proxy = new Socks5Proxy({ host: '127.0.0.1', port: upstream.port }, HANDSHAKE, LOG)
-    const dialer = new IdleDialer(this.#poller, arena, proxy, POOL, BINDING, LOG)
+    const proxy = new ProxyState({ host: '127.0.0.1', port: upstream.port }, HANDSHAKE, LOG)
+    const dialer = new IdleDialer(socks5Parts(this.#poller, arena, proxy, POOL, LOG))
     const port = (wire.address() as AddressInfo).port
     this.#device = Socket.connectUdp(this.#poller, { address: LOOPBACK, port }, BINDING, { onReady: quiet })
     const info = { fd: this.#device.fd, name: 'wire', mtu: MTU, vnetHdr: true, uso: false, queues: 0, created: false }

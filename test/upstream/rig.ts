@@ -4,10 +4,11 @@ import { type Destination, parseAddress } from '../../src/endpoint.ts'
 import { Poller } from '../../src/io/poller.ts'
 import type { GatewayOptions, ProxyOptions } from '../../src/options.ts'
 import type { Association, Connected, DialError } from '../../src/upstream/dialer.ts'
-import { Socks5Dialer } from '../../src/upstream/socks5.ts'
-import { Socks5Proxy } from '../../src/upstream/socks5-proxy.ts'
+import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
+import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import type { Step } from '../helpers/bad-socks.ts'
 import { until } from '../helpers/sockets.ts'
+import { socks5Parts } from '../helpers/socks5-parts.ts'
 
 const MEMORY = 1 << 20
 export const SCRATCH = 4096
@@ -57,8 +58,8 @@ export function open(
   const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4096 }
   const options = { host: '127.0.0.1', port, ...more }
   const { handshake, pool } = { ...PLAIN, ...upstream }
-  const proxy = new Socks5Proxy(options, handshake, log)
-  const dialer = new Socks5Dialer(poller, arena, proxy, pool, { interface: '', mark: 0 }, log)
+  const proxy = new ProxyState(options, handshake, log)
+  const dialer = new ProxyDialer(socks5Parts(poller, arena, proxy, pool, log))
   t.teardown(() => {
     dialer.close()
     poller.close()

@@ -1,25 +1,22 @@
-/**
- * The SOCKS5 upstream: CONNECT for streams, UDP ASSOCIATE for datagrams (RFC 1928, RFC 1929).
- */
+/** Opens flows through a proxy, whatever its protocol and however it is reached. */
 import type { Destination, IpEndpoint } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../io/socket.ts'
+import type { Authentication } from './authentication.ts'
 import { ConnectionPool, TICK_MS } from './connection-pool.ts'
 import type { Arena, Associating, AssociationListener, Dial, DialError, Dialer, DialListener } from './dialer.ts'
+import type { Ask, Handshake, HandshakeEnd, HandshakeListener } from './handshake.ts'
+import { type NotConnected, Opening, type OpeningHost } from './opening.ts'
 import { PathProbe } from './path-probe.ts'
 import type { HealthLog, ProxyHealth } from './proxy-health.ts'
+import type { ProxyState } from './proxy-state.ts'
 import type { Relays } from './relays.ts'
 import { Socks5Association } from './socks5-association.ts'
-import type { Authentication } from './socks5-authentication.ts'
 import { Command, type ReplyFields } from './socks5-codec.ts'
-import { Handshake, type HandshakeEnd, type HandshakeListener } from './socks5-handshake.ts'
 import type { Manner, Manners } from './socks5-manners.ts'
-import { type NotConnected, Opening, type OpeningHost } from './socks5-opening.ts'
-import type { Socks5Proxy } from './socks5-proxy.ts'
 import { unreachable } from './socks5-reasons.ts'
 import type { Transport } from './transport.ts'
-import { TcpTransport } from './transport-tcp.ts'
 
 /** What connect() says of the network, not of this machine. */
 const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
@@ -41,12 +38,32 @@ const NOT_RESOLVED: NotConnected = {
   proxy: undefined,
 }
 
-export class Socks5Dialer implements Dialer, OpeningHost {
+/** What a dialer must know of its proxy's protocol. */
+export interface Protocol {
+  /** Why this cannot be asked of such a proxy. Not there: everything can. */
+  readonly objection?: (ask: Ask) => DialError | undefined
+  handshake(manner: Manner, listener: HandshakeListener): Handshake
+}
+
+export interface ProxyParts {
+  readonly poller: Poller
+  readonly arena: Arena
+  readonly proxy: ProxyState
+  readonly transport: Transport
+  readonly protocol: Protocol
+  /** Connections made in advance at most. */
+  readonly pool: number
+  readonly binding: Binding
+  readonly log: Pick<HealthLog, 'warn'>
+}
+
+export class ProxyDialer implements Dialer, OpeningHost {
   readonly poller: Poller
   readonly arena: Arena
   readonly health: ProxyHealth
   readonly manners: Manners
   readonly #transport: Transport
+  readonly #protocol: Protocol
   readonly #authentication: Authentication
   readonly #binding: Binding
   readonly #log: Pick<HealthLog, 'warn'>
@@ -61,29 +78,22 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   #localFailureAt = Number.NEGATIVE_INFINITY
   #clock: NodeJS.Timeout | undefined
 
-  /** @param pool connections made in advance at most */
-  constructor(
-    poller: Poller,
-    arena: Arena,
-    proxy: Socks5Proxy,
-    pool: number,
-    binding: Binding,
-    log: Pick<HealthLog, 'warn'>,
-  ) {
+  constructor({ poller, arena, proxy, transport, protocol, pool, binding, log }: ProxyParts) {
     this.poller = poller
     this.arena = arena
     this.#binding = binding
     this.#log = log
     this.health = proxy.health
     this.manners = proxy.manners
-    this.#transport = new TcpTransport(poller, proxy.address, binding)
+    this.#transport = transport
+    this.#protocol = protocol
     this.#authentication = proxy.authentication
     this.relays = proxy.relays
     this.#pool = new ConnectionPool(this, pool)
   }
 
   connect(destination: Destination, client: IpEndpoint, listener: DialListener): Dial {
-    return this.#start(new Socks5Dial(this, destination, client, listener))
+    return this.#start(new ProxyDial(this, destination, client, listener))
   }
 
   associate(client: IpEndpoint, listener: AssociationListener): Associating {
@@ -94,7 +104,9 @@ export class Socks5Dialer implements Dialer, OpeningHost {
     this.#counters.handshakes++
     this.#openings.add(opening)
     this.#clock ??= setInterval(() => this.poller.turn(() => this.#tick()), TICK_MS).unref()
-    if (this.#authentication.isSet) this.#authentication.admit(opening)
+    const objection = this.#protocol.objection?.(opening)
+    if (objection !== undefined) opening.refuse(objection)
+    else if (this.#authentication.isSet) this.#authentication.admit(opening)
     else opening.start()
     return opening
   }
@@ -156,7 +168,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   }
 
   #connect(manner: Manner, client: IpEndpoint, listener: HandshakeListener): Handshake {
-    const handshake = new Handshake(this.arena, this.#authentication, manner, listener)
+    const handshake = this.#protocol.handshake(manner, listener)
     handshake.connecting = this.#transport.connect(handshake, client)
     return handshake
   }
@@ -235,7 +247,7 @@ export class Socks5Dialer implements Dialer, OpeningHost {
   }
 }
 
-class Socks5Dial extends Opening implements Dial {
+class ProxyDial extends Opening implements Dial {
   readonly #listener: DialListener
 
   constructor(host: OpeningHost, destination: Destination, client: IpEndpoint, listener: DialListener) {

@@ -1,9 +1,9 @@
 /** The proxy, and all that is known of it: this outlives a dialer, whose stack may stop. */
 import type { GatewayOptions, ProxyOptions } from '../options.ts'
+import { Authentication, authenticationCells } from './authentication.ts'
 import { ProxyAddress, proxyText } from './proxy-address.ts'
 import { type HealthLog, healthCells, ProxyHealth } from './proxy-health.ts'
 import { Relays, relayCells } from './relays.ts'
-import { Authentication, authenticationCells } from './socks5-authentication.ts'
 import { Manners } from './socks5-manners.ts'
 
 /** What several threads with one proxy know together. */
@@ -18,7 +18,7 @@ export function proxyCells(associations: number): ProxyCells {
   return { health: healthCells(), relays: relayCells(associations), authentication: authenticationCells() }
 }
 
-export class Socks5Proxy {
+export class ProxyState {
   readonly address: ProxyAddress
   readonly health: ProxyHealth
   readonly relays: Relays

@@ -5,11 +5,12 @@
  */
 import type { Destination, IpEndpoint } from '../endpoint.ts'
 import type { Poller } from '../io/poller.ts'
+import type { Asker } from './authentication.ts'
 import type { DialError } from './dialer.ts'
+import { type Ask, Handshake, type HandshakeEnd, type HandshakeListener } from './handshake.ts'
+import type { Attempt } from './http-authentication.ts'
 import type { ProxyHealth } from './proxy-health.ts'
-import type { Asker } from './socks5-authentication.ts'
 import type { Command, ReplyFields } from './socks5-codec.ts'
-import { Handshake, type HandshakeEnd, type HandshakeListener } from './socks5-handshake.ts'
 import type { Manner, Manners } from './socks5-manners.ts'
 
 /** Why there is no socket. */
@@ -49,11 +50,12 @@ const LOST_TICKS_DOWN = 1
 /** An opening that is given up after so many is a sign that the proxy does not cope any more. */
 const SILENT_TICKS = 16
 
-export abstract class Opening implements HandshakeListener, Asker {
+export abstract class Opening implements Ask, HandshakeListener, Asker {
+  readonly command: Command
+  readonly destination: Destination
+  readonly client: IpEndpoint
+  attempt: Attempt | undefined
   readonly #host: OpeningHost
-  readonly #command: Command
-  readonly #destination: Destination
-  readonly #client: IpEndpoint
   readonly #answersBefore: number
   #first: Handshake | undefined
   /** The strict one that follows the first, or runs beside it. */
@@ -71,9 +73,9 @@ export abstract class Opening implements HandshakeListener, Asker {
 
   constructor(host: OpeningHost, command: Command, destination: Destination, client: IpEndpoint) {
     this.#host = host
-    this.#command = command
-    this.#destination = destination
-    this.#client = client
+    this.command = command
+    this.destination = destination
+    this.client = client
     this.#answersBefore = host.health.answers
   }
 
@@ -92,24 +94,24 @@ export abstract class Opening implements HandshakeListener, Asker {
     if (pooled === undefined) return this.#startAnew()
     this.#pooled = true
     this.#first = pooled
-    pooled.request(this.#command, this.#destination, this)
+    pooled.request(this, this)
   }
 
   #startAnew(): void {
-    const connected = this.#host.connectAnew(this, this.#client)
+    const connected = this.#host.connectAnew(this, this.client)
     if (!(connected instanceof Handshake)) return this.#fail(connected.error, connected.end, connected.proxy)
     this.#first = connected
-    connected.request(this.#command, this.#destination, this)
+    connected.request(this, this)
   }
 
   /** False: no socket could be made, and nobody was told. */
   #startSecond(): boolean {
     this.#secondBegun = true
     this.#host.fellBack()
-    const connected = this.#host.connectAnew(this, this.#client, this.#host.manners.strict)
+    const connected = this.#host.connectAnew(this, this.client, this.#host.manners.strict)
     if (!(connected instanceof Handshake)) return false
     this.#second = connected
-    connected.request(this.#command, this.#destination, this)
+    connected.request(this, this)
     return true
   }
 
@@ -150,6 +152,12 @@ export abstract class Opening implements HandshakeListener, Asker {
     const mayBeManner = handshake.manner.pipelined && this.#host.manners.learns && end !== 'unreached'
     if (mayBeManner && !this.#secondBegun && this.#startSecond()) return
     this.#fail(error, end, handshake.proxy)
+  }
+
+  onAskAgain(): void {
+    this.#first = undefined
+    this.#pooled = false
+    this.#startAnew()
   }
 
   later(work: () => void): void {
