@@ -4,17 +4,19 @@
  * flag. Nothing is read from the process here: the caller gives environment and flags.
  */
 import { accessSync, constants } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import convict from 'convict'
 import { deepFreeze } from './config/deep-freeze.ts'
 import { readConfigFile } from './config/file.ts'
 import { FormatError } from './config/format-error.ts'
 import type { Value } from './config/formats.ts'
 import { KEYS, variableOf } from './config/keys.ts'
+import type { Split } from './config/list-formats.ts'
 import { suggestion } from './config/suggest.ts'
 import { resolveUpstreams, type WrittenPlace } from './config/upstreams.ts'
 import type { WrittenChain, WrittenGroup, WrittenHop } from './config/written-upstream.ts'
 import { ConfigError } from './errors.ts'
-import type { GatewayOptions } from './options.ts'
+import type { GatewayOptions, WrittenRule } from './options.ts'
 import { escapeControls, quote } from './redact.ts'
 
 /** Frozen. Durations in milliseconds. */
@@ -22,6 +24,7 @@ export interface Config {
   /** undefined: not set, so there is nothing to run. */
   readonly proxy: string | undefined
   readonly upstreams: GatewayOptions['upstreams']
+  readonly rules: GatewayOptions['rules']
   readonly tun: Omit<GatewayOptions['tun'], 'fd' | 'pid'> & { readonly fd: number | 'none' }
   readonly upstream: GatewayOptions['upstream']
   readonly bind: GatewayOptions['bind']
@@ -31,7 +34,8 @@ export interface Config {
     readonly idleTimeout: number
     readonly keepAlive: number
   }
-  readonly udp: { readonly idleTimeout: number; readonly maxAssociations: number }
+  readonly udp: Pick<GatewayOptions['udp'], 'maxAssociations' | 'mode' | 'quic'> & { readonly idleTimeout: number }
+  readonly dns: GatewayOptions['dns']
   readonly limits: GatewayOptions['limits']
   readonly icmp: GatewayOptions['icmp']
   readonly workers: GatewayOptions['workers']
@@ -98,10 +102,12 @@ export function loadConfig(sources: Sources): Loaded {
 export function gatewayOptions(config: Config): GatewayOptions {
   if (config.proxy === undefined) throw missingProxy('')
   const { fd, ...tun } = config.tun
+  const { idleTimeout, ...udp } = config.udp
   return {
     tun: fd === 'none' ? tun : { ...tun, fd },
     proxy: config.proxy,
     upstreams: config.upstreams,
+    rules: config.rules,
     upstream: config.upstream,
     bind: config.bind,
     tcp: {
@@ -110,7 +116,8 @@ export function gatewayOptions(config: Config): GatewayOptions {
       idleTimeoutMs: config.tcp.idleTimeout,
       keepAliveMs: config.tcp.keepAlive,
     },
-    udp: { idleTimeoutMs: config.udp.idleTimeout, maxAssociations: config.udp.maxAssociations },
+    udp: { ...udp, idleTimeoutMs: idleTimeout },
+    dns: config.dns,
     limits: config.limits,
     icmp: config.icmp,
     workers: config.workers,
@@ -174,8 +181,8 @@ function environmentEntries(environment: Sources['environment']): Entry[] {
   const found: Entry[] = []
   for (const [name, raw] of Object.entries(environment)) {
     if (!name.startsWith('TUNGATE_') || name === 'TUNGATE_CONFIG' || raw === undefined) continue
-    if (PLATFORM_VARIABLE.test(name) || /^(tcp|udp|sctp):\/\//.test(raw)) continue
     const path = known.get(name)
+    if (path === undefined && (PLATFORM_VARIABLE.test(name) || /^(tcp|udp|sctp):\/\//.test(raw))) continue
     if (path === undefined) {
       const near = suggestion(name, [...known.keys(), 'TUNGATE_CONFIG'])
       const text = /^\w{1,60}$/.test(name) ? name : quote(name)
@@ -189,18 +196,25 @@ function environmentEntries(environment: Sources['environment']): Entry[] {
   return found
 }
 
+/** What is put together from more than its key. */
+type NotAsWritten = 'proxy' | 'upstreams' | 'rules' | 'dns' | 'status'
+
 function assemble(
   values: convict.Config<Record<string, unknown>>,
   origins: Map<string, string>,
   sources: Sources,
 ): Config {
-  const properties = values.getProperties() as unknown as Omit<Config, 'proxy' | 'upstreams' | 'status'> & {
+  const properties = values.getProperties() as unknown as Omit<Config, NotAsWritten> & {
     proxy: readonly WrittenHop[]
     proxyPasswordFile: string
     upstreams: readonly (WrittenChain | WrittenGroup)[]
+    rules: readonly WrittenRule[]
+    rulesFile: string
+    dns: Omit<Config['dns'], 'split'> & { split: readonly Split[] }
     status: { socket: string }
   }
-  const { proxy, proxyPasswordFile: passwordFile, upstreams: written, status, ...rest } = properties
+  const { proxy, proxyPasswordFile: passwordFile, upstreams: written, status, ...others } = properties
+  const { rules, rulesFile, dns, ...rest } = others
   checkTogether(rest, origins)
   const chosen = status.socket !== 'auto'
   const socket = chosen ? status.socket : defaultSocket(rest.tun.name, sources)
@@ -210,7 +224,31 @@ function assemble(
     return `${origin === undefined ? '' : `${atLine(origin, line)}: `}${key}${within}`
   }
   const upstreams = resolveUpstreams({ proxy, passwordFile, upstreams: written }, placeText)
-  return deepFreeze({ ...rest, ...upstreams, status: { socket, chosen } })
+  const split = Object.fromEntries(dns.split.map(({ suffix, resolver }) => [suffix, resolver]))
+  return deepFreeze({
+    ...rest,
+    ...upstreams,
+    rules: rulesOptions(rules, rulesFile, origins),
+    dns: { ...dns, split },
+    status: { socket, chosen },
+  })
+}
+
+function rulesOptions(
+  written: readonly WrittenRule[],
+  file: string,
+  origins: ReadonlyMap<string, string>,
+): Config['rules'] {
+  const origin = written.length === 0 ? '' : (origins.get('rules') ?? '')
+  if (file !== '' && written.length > 0)
+    throw valueError(origins.get('rulesFile') ?? '', 'rulesFile', 'a file beside rules', 'one of the two')
+  const configFile = /^(.*):\d+$/.exec(origin)?.[1]
+  return {
+    written,
+    place: configFile ?? origin,
+    folder: configFile === undefined ? resolve() : dirname(resolve(configFile)),
+    file: file === '' ? '' : resolve(file),
+  }
 }
 
 function checkTogether(config: Pick<Config, 'tun' | 'bind' | 'workers'>, origins: Map<string, string>): void {

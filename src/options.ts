@@ -67,6 +67,38 @@ export type UpstreamOptions =
       readonly probeMs: number
     }
 
+/** Who is asked for names. */
+export interface ResolverAddress {
+  /** tls: RFC 7858; https: RFC 8484. */
+  readonly protocol: 'udp' | 'tcp' | 'tls' | 'https'
+  /** An IP address without brackets; of all but udp perhaps a name, which the proxy looks up. */
+  readonly host: string
+  readonly port: number
+  /** Of https. */
+  readonly path?: string
+}
+
+/** A rule as it is written: each key with its values. `line` 0: there are no lines. */
+export interface WrittenRule {
+  readonly line: number
+  readonly keys: readonly {
+    readonly key: string
+    readonly line: number
+    readonly values: readonly { readonly line: number; readonly text: string }[]
+  }[]
+}
+
+/** Rules as they are written in the configuration, or the file that they stand in. */
+export interface RulesOptions {
+  readonly written: readonly WrittenRule[]
+  /** Where `written` stands, for errors: a file, a variable, a flag. */
+  readonly place: string
+  /** Absolute: where the paths of lists in `written` begin. */
+  readonly folder: string
+  /** Absolute path; '' for none. `written` is empty then. */
+  readonly file: string
+}
+
 /**
  * What a gateway is told: the plain, frozen object that config.ts makes and that library users write by hand.
  * Every field has its default, unit and reason in config/default.yaml.
@@ -89,6 +121,8 @@ export interface GatewayOptions {
   readonly proxy: string
   /** By name; `direct` and `reject` are always among them. */
   readonly upstreams: { readonly [name: string]: UpstreamOptions }
+  /** Which upstream a flow takes instead. */
+  readonly rules: RulesOptions
   /** How a proxy is spoken to. */
   readonly upstream: {
     /** One message after another, all in one write, or whichever the proxy understands. */
@@ -112,6 +146,23 @@ export interface GatewayOptions {
     readonly idleTimeoutMs: number
     /** Client source endpoints with a live association; the least recently used goes first. */
     readonly maxAssociations: number
+    /** Whatever way the upstream has; a relay alone, a stream alone, none. */
+    readonly mode: UdpWay
+    /** Datagrams to port 443: as others, or port unreachable at once. */
+    readonly quic: 'allow' | 'reject'
+  }
+  /** What becomes of queries to port 53. */
+  readonly dns: {
+    /** Answered in the best way there is; answered with addresses that stand for the names; left alone. */
+    readonly mode: 'auto' | 'map' | 'forward'
+    /** Asked through the upstream where that whom the client asks cannot be, in this order. */
+    readonly resolver: readonly ResolverAddress[]
+    /** By suffix in lower case, '' for all names: asked beside the tun. */
+    readonly split: { readonly [suffix: string]: ResolverAddress }
+    /** Where addresses that stand for names are kept across restarts; '' for nowhere. */
+    readonly mapFile: string
+    /** Answers kept at most; 0 for none. */
+    readonly cacheEntries: number
   }
   readonly limits: {
     readonly flows: number
@@ -127,7 +178,7 @@ const SECOND = 1_000
 const MINUTE = 60 * SECOND
 
 /** What holds where nothing is said; the reasons stand in config/default.yaml. */
-export const DEFAULTS: Omit<GatewayOptions, 'proxy' | 'upstreams'> = {
+export const DEFAULTS: Omit<GatewayOptions, 'proxy' | 'upstreams' | 'rules'> = {
   tun: {
     name: 'tungate0',
     mtu: 1_500,
@@ -143,7 +194,17 @@ export const DEFAULTS: Omit<GatewayOptions, 'proxy' | 'upstreams'> = {
     idleTimeoutMs: 120 * MINUTE,
     keepAliveMs: MINUTE,
   },
-  udp: { idleTimeoutMs: MINUTE, maxAssociations: 1_024 },
+  udp: { idleTimeoutMs: MINUTE, maxAssociations: 1_024, mode: 'auto', quic: 'allow' },
+  dns: {
+    mode: 'auto',
+    resolver: [
+      { protocol: 'https', host: '9.9.9.9', port: 443, path: '/dns-query' },
+      { protocol: 'https', host: '1.1.1.1', port: 443, path: '/dns-query' },
+    ],
+    split: {},
+    mapFile: '',
+    cacheEntries: 10_000,
+  },
   limits: { flows: 10_000, dials: 1_024, dialsPerSource: 256 },
   icmp: { echo: 'off' },
   workers: 'auto',
@@ -161,12 +222,24 @@ export interface GroupInput {
   readonly probeMs?: number
 }
 
+export interface DnsInput extends Partial<Omit<GatewayOptions['dns'], 'resolver' | 'split'>> {
+  /** Each as a key `dns.resolver` of a file has it, or complete. */
+  readonly resolver?: readonly (string | ResolverAddress)[]
+  readonly split?: { readonly [suffix: string]: string | ResolverAddress }
+}
+
+/** The keys of a rule in a file, each with a value or a list of them. */
+export type RuleInput = { readonly [key: string]: string | number | boolean | readonly (string | number)[] | undefined }
+
 /** What a library user writes: the proxy, and whatever differs from DEFAULTS. */
 export type GatewayInput = {
   readonly proxy: ProxyInput
   readonly upstreams?: { readonly [name: string]: ProxyInput | GroupInput | UpstreamOptions }
+  /** In the order in which they count; or the path of the file with them. */
+  readonly rules?: readonly RuleInput[] | string | RulesOptions
+  readonly dns?: DnsInput
 } & {
-  readonly [section in keyof typeof DEFAULTS]?: Partial<GatewayOptions[section]>
+  readonly [section in Exclude<keyof typeof DEFAULTS, 'dns'>]?: Partial<GatewayOptions[section]>
 }
 
 /** Of a default upstream that is a SOCKS5 proxy over TCP. Throws ConfigError for another one, which is not dialed through yet. */

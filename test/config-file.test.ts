@@ -42,7 +42,7 @@ const FILES: [title: string, content: string | Buffer, expected: RegExp][] = [
   [
     'a key like nothing',
     `${PROXY}udp:\n  zzzzqqqq: 1\n`,
-    /:3: udp\.zzzzqqqq: unknown key, allowed udp\.idleTimeout, udp\.maxAssociations$/,
+    /:3: udp\.zzzzqqqq: unknown key, allowed udp\.idleTimeout, udp\.maxAssociations, udp\.mode, udp\.quic$/,
   ],
   ['__proto__', `${PROXY}__proto__: {mtu: 1}\n`, /:2: __proto__: unknown key/],
   ['a merge key', `${PROXY}tun:\n  <<: {mtu: 1}\n`, /:3: tun\."<<": unknown key/],

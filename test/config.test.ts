@@ -53,7 +53,8 @@ for (const name of ['sidecar', 'system-wide']) {
 
 test('docs/configuration.md: has a row for each key with flag, variable, default and unit', t => {
   const text = readFileSync(join(root, 'docs/configuration.md'), 'utf8')
-  const rows = text.split('\n').filter(line => line.startsWith('| `'))
+  const table = text.slice(text.indexOf('## Keys'), text.indexOf('## Upstreams'))
+  const rows = table.split('\n').filter(line => line.startsWith('| `'))
   const cell = (value: string) => (value === '' ? '' : `\`${value}\``)
   const expected = KEYS.map(key => {
     const flags = key.short === undefined ? cell(flagOf(key)) : `${cell(key.short)}, ${cell(flagOf(key))}`
@@ -129,6 +130,13 @@ const SECOND_VALUES: Record<string, [raw: string, value: unknown]> = {
   'tcp.keepAlive': ['0', 0],
   'udp.idleTimeout': ['2h', 7_200_000],
   'udp.maxAssociations': ['1', 1],
+  'udp.mode': ['tcp', 'tcp'],
+  'udp.quic': ['reject', 'reject'],
+  'dns.mode': ['map', 'map'],
+  'dns.resolver': ['[192.0.2.53]', [{ protocol: 'udp', host: '192.0.2.53', port: 53 }]],
+  'dns.split': ['{x.y: 192.0.2.53}', { 'x.y': { protocol: 'udp', host: '192.0.2.53', port: 53 } }],
+  'dns.mapFile': ['/x/names', '/x/names'],
+  'dns.cacheEntries': ['0', 0],
   'limits.flows': ['65536', 65_536],
   'limits.dials': ['2', 2],
   'limits.dialsPerSource': ['3', 3],
@@ -136,7 +144,7 @@ const SECOND_VALUES: Record<string, [raw: string, value: unknown]> = {
   workers: ['2', 2],
 }
 
-for (const key of KEYS.filter(each => /^(workers$|(tun|upstream|bind|tcp|udp|limits|icmp)\.)/.test(each.path))) {
+for (const key of KEYS.filter(each => /^(workers$|(tun|upstream|bind|tcp|udp|dns|limits|icmp)\.)/.test(each.path))) {
   test(`config: ${key.path} reaches the gateway by flag and by variable, and its text parses back`, t => {
     const [raw, value] = SECOND_VALUES[key.path]!
     const told = (loaded: Loaded) => {
@@ -146,11 +154,11 @@ for (const key of KEYS.filter(each => /^(workers$|(tun|upstream|bind|tcp|udp|lim
       return options[section]![name] ?? options[section]![`${name}Ms`]
     }
     const proxy = { TUNGATE_PROXY: 'socks5://127.0.0.1' }
-    t.is(told(load([`${flagOf(key)}=${raw}`], proxy)), value)
-    t.is(told(load([], { ...proxy, [variableOf(key)]: raw })), value)
-    t.not(told(load([], proxy)), value)
-    t.is(key.format.parse(key.format.print(key.format.parse(raw))), key.format.parse(raw))
-    t.is(key.format.parse(key.format.print(key.default)), key.default)
+    t.deepEqual(told(load([`${flagOf(key)}=${raw}`], proxy)), value)
+    t.deepEqual(told(load([], { ...proxy, [variableOf(key)]: raw })), value)
+    t.notDeepEqual(told(load([], proxy)), value)
+    t.deepEqual(key.format.parse(key.format.print(key.format.parse(raw))), key.format.parse(raw))
+    t.deepEqual(key.format.parse(key.format.print(key.default)), key.default)
   })
 }
 

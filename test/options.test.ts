@@ -7,6 +7,7 @@ const PROXY = { host: '192.0.2.1', port: 1080 }
 
 /** What is made of PROXY. */
 const UPSTREAMS = {
+  rules: { written: [], place: 'rules', folder: process.cwd(), file: '' },
   proxy: 'proxy',
   upstreams: {
     proxy: {
@@ -69,7 +70,7 @@ const refused: readonly [string, object, RegExp][] = [
   [
     'an unknown section',
     { proxy: PROXY, tcpp: {} },
-    /^tcpp: .*allowed: tun, upstream, bind, tcp, udp, limits, icmp, workers$/,
+    /^tcpp: .*allowed: tun, upstream, bind, tcp, udp, dns, limits, icmp, workers$/,
   ],
   ['an unknown field', { proxy: PROXY, tcp: { idleTimeout: 1 } }, /^tcp\.idleTimeout: found 1, .*idleTimeoutMs/],
   ['text for a number', { proxy: PROXY, tun: { mtu: '1500' } }, /^tun\.mtu: found 1500, allowed: a whole number/],

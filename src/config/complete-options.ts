@@ -2,13 +2,16 @@
 import { ConfigError } from '../errors.ts'
 import { DEFAULTS, type GatewayInput, type GatewayOptions, MAX_WORKERS } from '../options.ts'
 import { deepFreeze } from './deep-freeze.ts'
+import { dnsFromInput, rulesFromInput } from './list-input.ts'
 import { upstreamsFromInput } from './upstream-input.ts'
 
 /** Fills in DEFAULTS. Throws ConfigError for an unknown section or field, or a value of another type. */
 export function completeOptions(input: GatewayInput): GatewayOptions {
   const upstreams = deepFreeze(upstreamsFromInput(input))
   const sound: Record<string, object> = {}
-  const { proxy: _proxy, upstreams: _upstreams, workers: _workers, ...sections } = input as Record<string, unknown>
+  const dns = deepFreeze(dnsFromInput(input.dns ?? {}))
+  const rules = deepFreeze(rulesFromInput(input.rules ?? []))
+  const { proxy: _, upstreams: _a, rules: _b, workers: _c, ...sections } = { ...input, dns } as Record<string, unknown>
   for (const section of Object.keys(sections)) {
     if (section !== 'log' && !(section in DEFAULTS)) throw wrong(section, 'a section', Object.keys(DEFAULTS).join(', '))
   }
@@ -21,7 +24,7 @@ export function completeOptions(input: GatewayInput): GatewayOptions {
     sound[section] = Object.freeze({ ...defaults, ...given })
   }
   const workers = checkedWorkers(input)
-  return Object.freeze({ ...upstreams, ...sound, workers }) as unknown as GatewayOptions
+  return Object.freeze({ ...upstreams, rules, ...sound, workers }) as unknown as GatewayOptions
 }
 
 function checkedWorkers({ workers = DEFAULTS.workers, tun }: GatewayInput): GatewayOptions['workers'] {
@@ -38,6 +41,9 @@ const WORDS: { readonly [path: string]: readonly string[] } = {
   'upstream.handshake': ['auto', 'strict', 'pipelined'],
   'tun.offload': ['auto', 'off'],
   'icmp.echo': ['off', 'reply'],
+  'udp.mode': ['auto', 'associate', 'tcp', 'off'],
+  'udp.quic': ['allow', 'reject'],
+  'dns.mode': ['auto', 'map', 'forward'],
 }
 
 /** Fields without a default: descriptors and process numbers. */

@@ -17,6 +17,7 @@ import {
   type Value,
   wordOrInteger,
 } from './formats.ts'
+import { resolvers, rules, splits } from './list-formats.ts'
 import { proxyFormat, upstreamsFormat } from './upstream-formats.ts'
 
 export interface Key {
@@ -36,7 +37,7 @@ export interface Key {
 const SECOND = 1000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
-const { tun, upstream, bind, tcp, udp, limits, icmp, workers } = DEFAULTS
+const { tun, upstream, bind, tcp, udp, dns, limits, icmp, workers } = DEFAULTS
 
 export const KEYS: readonly Key[] = [
   {
@@ -64,6 +65,22 @@ export const KEYS: readonly Key[] = [
     value: '{NAME: URL}',
     secret: true,
     meaning: 'further upstreams and groups, by name',
+  },
+  {
+    path: 'rules',
+    default: [],
+    format: rules,
+    unit: 'list',
+    value: '[{to: …}]',
+    meaning: 'which flow takes which upstream, the first that fits',
+  },
+  {
+    path: 'rulesFile',
+    default: '',
+    format: filePath,
+    unit: 'path',
+    value: 'FILE',
+    meaning: 'file of rules instead: YAML, JavaScript or TypeScript',
   },
   {
     path: 'tun.name',
@@ -196,6 +213,64 @@ export const KEYS: readonly Key[] = [
     unit: 'count',
     value: 'N',
     meaning: 'UDP client endpoints; the least recently used goes',
+  },
+  {
+    path: 'udp.mode',
+    default: udp.mode,
+    format: oneOf('auto', 'associate', 'tcp', 'off'),
+    unit: '',
+    value: 'auto|associate|tcp|off',
+    short: '--udp',
+    meaning: 'how datagrams reach the proxy: what it can, its relay, a stream, not at all',
+  },
+  {
+    path: 'udp.quic',
+    default: udp.quic,
+    format: oneOf('allow', 'reject'),
+    unit: '',
+    value: 'allow|reject',
+    meaning: 'datagrams to port 443; reject: browsers take TCP at once',
+  },
+  {
+    path: 'dns.mode',
+    default: dns.mode,
+    format: oneOf('auto', 'map', 'forward'),
+    unit: '',
+    value: 'auto|map|forward',
+    short: '--dns',
+    meaning: 'queries to port 53: answered, answered with virtual addresses, or plain flows',
+  },
+  {
+    path: 'dns.resolver',
+    default: dns.resolver,
+    format: resolvers,
+    unit: 'URLs',
+    value: 'URL',
+    meaning: 'asked through the proxy where whom the client asks cannot be reached',
+  },
+  {
+    path: 'dns.split',
+    default: [],
+    format: splits,
+    unit: 'mapping',
+    value: '{SUFFIX: ADDR}',
+    meaning: 'resolvers of their own for suffixes, asked beside the tun',
+  },
+  {
+    path: 'dns.mapFile',
+    default: dns.mapFile,
+    format: filePath,
+    unit: 'path',
+    value: 'FILE',
+    meaning: 'file that keeps virtual addresses across restarts',
+  },
+  {
+    path: 'dns.cacheEntries',
+    default: dns.cacheEntries,
+    format: integer(0, 1_000_000),
+    unit: 'count',
+    value: 'N',
+    meaning: 'answers kept; 0: none',
   },
   {
     path: 'limits.flows',

@@ -23,7 +23,7 @@ import {
   type WrittenGroup,
   type WrittenHop,
 } from './written-upstream.ts'
-import { flowTree } from './yaml-tree.ts'
+import { treeFrom } from './yaml-tree.ts'
 
 const PROXY_ALLOWED =
   "a URL as socks5://[user:password@]host[:port], the name of an upstream, a list of both, or '' (not set)"
@@ -50,11 +50,6 @@ export const upstreamsFormat: Format<readonly (WrittenChain | WrittenGroup)[]> =
     )
     return `{ ${texts.join(', ')} }`
   },
-}
-
-/** What a file has is a tree already; a variable and a flag may have one in flow style. */
-export function treeFrom(raw: unknown, allowed: string): Tree {
-  return typeof raw === 'string' && /^[[{]/.test(raw) ? flowTree(raw, allowed) : (raw as Tree)
 }
 
 /** What it is, and nothing of it: a password may be anywhere. */

@@ -92,8 +92,13 @@ export function treeOf(node: Node | null, line: number, lineOf: (node: Node) => 
 const itemLine = (node: Node | null, line: number, lineOf: (node: Node) => number) =>
   node === null ? line : lineOf(node)
 
+/** What a file has is a tree already; a variable and a flag may have one in flow style. */
+export function treeFrom(raw: unknown, allowed: string): Tree {
+  return typeof raw === 'string' && /^[[{]/.test(raw) ? flowTree(raw, allowed) : (raw as Tree)
+}
+
 /** A list or a mapping of a variable or a flag, in YAML's flow style, which JSON is too. Throws FormatError. */
-export function flowTree(text: string, allowed: string): Tree {
+function flowTree(text: string, allowed: string): Tree {
   const refuse = (_line: number, message: string) => {
     const [found, more] = message.split(/, allowed (.*)/s) as [string, string?]
     return new FormatError(found.replace(/^found /, ''), more ?? allowed)

@@ -14,7 +14,7 @@ import { tcpServer, until } from '../helpers/sockets.ts'
 export const PAIR = { from: '198.18.0.1', to: '203.0.113.7' }
 export const OPTIONS: PlaneOptions = {
   tcp: { connectTimeoutMs: 10_000, halfCloseTimeoutMs: 10_000, idleTimeoutMs: 10_000, keepAliveMs: 0 },
-  udp: { idleTimeoutMs: 10_000, maxAssociations: 4 },
+  udp: { idleTimeoutMs: 10_000, maxAssociations: 4, mode: 'auto', quic: 'allow' },
   limits: { flows: 100, dials: 100, dialsPerSource: 100 },
 }
 
