@@ -13,8 +13,8 @@ import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
 import { ProxyDialer } from '../upstream/proxy-dialer.ts'
+import { protocolOf } from '../upstream/proxy-kinds.ts'
 import { type ProxyCells, ProxyState } from '../upstream/proxy-state.ts'
-import { socks5 } from '../upstream/socks5-protocol.ts'
 import { TcpTransport } from '../upstream/transport-tcp.ts'
 import { TrapLimit } from './trap-limit.ts'
 
@@ -74,7 +74,9 @@ export class Plane implements Planes {
   constructor(setup: PlaneSetup) {
     this.#setup = setup
     const { options, upstreamLog, known } = setup
-    this.#proxy = new ProxyState(plainProxy(options), options.upstream.handshake, upstreamLog, known)
+    const { host, port, ...user } = plainProxy(options)
+    const hop = { kind: 'socks5', server: { host, port }, ...user, isPerSource: false, udp: 'auto' } as const
+    this.#proxy = new ProxyState(hop, options.upstream.handshake, upstreamLog, known)
   }
 
   async start(): Promise<void> {
@@ -108,8 +110,8 @@ export class Plane implements Planes {
     }
     const { bind: binding, upstream } = options
     const proxy = this.#proxy
-    const transport = new TcpTransport(poller, proxy.address, binding)
-    const protocol = socks5(arena, proxy.authentication)
+    const transport = new TcpTransport(poller, proxy.address!, binding)
+    const protocol = protocolOf(proxy, arena)
     const dialer = new ProxyDialer({ poller, arena, proxy, transport, protocol, pool: upstream.pool, binding, log })
     const plane = new DataPlane({ stack, poller, tun, dialer }, options, log, onFailure)
     poller.attend(plane)

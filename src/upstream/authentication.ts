@@ -4,8 +4,9 @@
  * it and others wait for the verdict; and after a denial it is shown again only after a pause, in which dials are told
  * the truth at once. One truth for all threads.
  */
-import type { ProxyOptions } from '../options.ts'
+import { formatAddress, type IpEndpoint } from '../endpoint.ts'
 import type { DialError } from './dialer.ts'
+import { type User, userFor } from './user.ts'
 
 /** A dial that wants to speak with the proxy. */
 export interface Asker {
@@ -40,10 +41,13 @@ export function authenticationCells(): Int32Array {
 }
 
 export class Authentication {
-  readonly username: Uint8Array
   readonly password: Uint8Array
-  /** There are some. If not, nobody needs to ask here. */
+  /** There is a user with a password. */
   readonly isSet: boolean
+  /** One for all clients: nobody else needs to ask here. */
+  readonly isGuarded: boolean
+  readonly #user: User
+  readonly #username: Uint8Array
   readonly #cells: Int32Array
   readonly #now: () => number
   #endsInARow = 0
@@ -53,17 +57,30 @@ export class Authentication {
   readonly #waiting = new Set<Asker>()
 
   /** @param now milliseconds, monotonic, the same in all threads */
-  constructor({ username, password }: ProxyOptions, cells = authenticationCells(), now = monotonicMs) {
-    this.isSet = username !== undefined
-    this.username = Buffer.from(username ?? '')
-    this.password = Buffer.from(password ?? '')
+  constructor(user: User, cells = authenticationCells(), now = monotonicMs) {
+    this.isSet = user.username !== undefined && user.password !== undefined
+    this.isGuarded = this.isSet && !user.isPerSource
+    this.#user = user
+    this.#username = Buffer.from(user.username ?? '')
+    this.password = Buffer.from(user.password ?? '')
     this.#cells = cells
     this.#now = now
   }
 
+  /** As text; undefined when it is the same for all clients, or none. */
+  nameFor(client: IpEndpoint): string | undefined {
+    return this.#user.isPerSource ? userFor(this.#user, formatAddress(client.address)) : undefined
+  }
+
+  /** @param client may be missing where it is the same for all */
+  usernameFor(client: IpEndpoint | undefined): Uint8Array {
+    const name = client === undefined ? undefined : this.nameFor(client)
+    return name === undefined ? this.#username : Buffer.from(name)
+  }
+
   /** There is no password, or it was accepted when it was last shown. */
   get isSettled(): boolean {
-    return !this.isSet || this.#cells[VERDICT] === ACCEPTED
+    return !this.isGuarded || this.#cells[VERDICT] === ACCEPTED
   }
 
   /** The proxy has refused it, and has not accepted it since. */
@@ -127,6 +144,7 @@ export class Authentication {
   }
 
   denied(): void {
+    if (!this.isGuarded) return
     const now = this.#now()
     const cells = this.#cells
     Atomics.store(cells, VERDICT, DENIED)

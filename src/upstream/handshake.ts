@@ -88,8 +88,10 @@ export abstract class Handshake implements TransportUser {
    * @param drained there is no more at the moment
    */
   protected abstract take(length: number, drained: boolean): void
-  /** The connection ended, or broke, instead of this. */
-  protected onBroken(_awaited: Awaited): void {}
+  /** The connection ended, or broke, instead of this. True: that is dealt with. */
+  protected onBroken(_awaited: Awaited): boolean {
+    return false
+  }
 
   // ---- its life ----
 
@@ -232,8 +234,7 @@ export abstract class Handshake implements TransportUser {
     const awaited = this.waitsFor
     if (awaited === undefined) this.fail('upstream-down', 'the proxy closed a connection that waited', 'closed')
     else if (awaited === 'connect') this.fail('upstream-down', unreachable(errno || 'closed'), 'unreached')
-    else {
-      this.onBroken(awaited)
+    else if (!this.onBroken(awaited)) {
       const message = broken(awaited, this.isWithin, errno)
       this.fail('upstream-down', message, awaited === 'method' ? 'closed' : 'unanswered')
     }

@@ -106,7 +106,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
     this.#clock ??= setInterval(() => this.poller.turn(() => this.#tick()), TICK_MS).unref()
     const objection = this.#protocol.objection?.(opening)
     if (objection !== undefined) opening.refuse(objection)
-    else if (this.#authentication.isSet) this.#authentication.admit(opening)
+    else if (this.#authentication.isGuarded) this.#authentication.admit(opening)
     else opening.start()
     return opening
   }
@@ -140,7 +140,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
 
   connectAnew(listener: HandshakeListener, client: IpEndpoint, manner?: Manner): Handshake | NotConnected {
     // a password that was refused is shown once in a dial, not first in one manner and then in the other
-    const isOnTrial = this.#authentication.isSet && this.#authentication.isDenied && this.manners.learns
+    const isOnTrial = this.#authentication.isDenied && this.manners.learns
     try {
       return this.#connect(
         manner ?? (isOnTrial ? this.manners.strict : this.manners.towards(this.#transport.peer)),
@@ -224,7 +224,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
 
   cancelled(opening: Opening): void {
     this.#openings.delete(opening)
-    if (this.#authentication.isSet) this.#authentication.left(opening)
+    if (this.#authentication.isGuarded) this.#authentication.left(opening)
   }
 
   stayedMute(reason: string, proxy: IpEndpoint | undefined): void {

@@ -1,10 +1,14 @@
-/** The proxy, and all that is known of it: this outlives a dialer, whose stack may stop. */
-import type { GatewayOptions, ProxyOptions } from '../options.ts'
+/** A proxy, and all that is known of it: this outlives a dialer, whose stack may stop. */
+import type { GatewayOptions, Upstream } from '../options.ts'
 import { Authentication, authenticationCells } from './authentication.ts'
+import { HttpAuthentication } from './http-authentication.ts'
 import { ProxyAddress, proxyText } from './proxy-address.ts'
 import { type HealthLog, healthCells, ProxyHealth } from './proxy-health.ts'
 import { Relays, relayCells } from './relays.ts'
 import { Manners } from './socks5-manners.ts'
+
+/** An upstream that is a proxy. */
+export type Hop = Exclude<Upstream, { kind: 'direct' | 'reject' }>
 
 /** What several threads with one proxy know together. */
 export interface ProxyCells {
@@ -19,29 +23,41 @@ export function proxyCells(associations: number): ProxyCells {
 }
 
 export class ProxyState {
-  readonly address: ProxyAddress
+  readonly hop: Hop
+  /** For people. */
+  readonly name: string
+  /** undefined: of a Unix socket. */
+  readonly address: ProxyAddress | undefined
   readonly health: ProxyHealth
   readonly relays: Relays
   readonly manners: Manners
   readonly authentication: Authentication
+  /** Of HTTP: the proxy's challenges. */
+  readonly challenges: HttpAuthentication
 
   /** @param cells of proxyCells(), for several threads with one proxy */
   constructor(
-    proxy: ProxyOptions,
+    hop: Hop,
     handshake: GatewayOptions['upstream']['handshake'],
-    log: HealthLog,
+    log: Pick<HealthLog, 'info' | 'warn'>,
     cells?: ProxyCells,
   ) {
-    const { host, port } = proxy
-    this.health = new ProxyHealth(proxyText(host, port), log, cells?.health)
-    this.address = new ProxyAddress(host, port, reason => this.health.failed('unreached', reason))
+    const { kind, server, username } = hop
+    this.hop = hop
+    this.name = 'path' in server ? server.path : proxyText(server.host, server.port)
+    this.health = new ProxyHealth(this.name, log, cells?.health)
+    const onNoAddress = (reason: string) => void this.health.failed('unreached', reason)
+    this.address = 'path' in server ? undefined : new ProxyAddress(server.host, server.port, onNoAddress)
     this.relays = new Relays(cells?.relays)
-    this.authentication = new Authentication(proxy, cells?.authentication)
-    this.manners = new Manners(handshake, this.authentication.isSet)
+    // HTTP knows users without a password
+    const user = kind === 'http' && username !== undefined ? { password: '', ...hop } : hop
+    this.authentication = new Authentication(user, cells?.authentication)
+    this.manners = new Manners(kind === 'socks5' ? handshake : 'strict', this.authentication.isSet)
+    this.challenges = new HttpAuthentication(hop)
   }
 
   /** The proxy's name has been looked up when this resolves, if it can be. */
-  ready(): Promise<void> {
-    return this.address.lookUp()
+  async ready(): Promise<void> {
+    await this.address?.lookUp()
   }
 }

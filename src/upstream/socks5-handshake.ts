@@ -49,8 +49,8 @@ export class Socks5Handshake extends Handshake {
   }
 
   #writeAuth(at: number): number {
-    const { username, password } = this.#authentication
-    return encodeAuth(this.arena.bytes, at, username, password)
+    const authentication = this.#authentication
+    return encodeAuth(this.arena.bytes, at, authentication.usernameFor(this.ask?.client), authentication.password)
   }
 
   /** Takes the messages in the first `length` bytes of the scratch: one, or when pipelined all that have come. */
@@ -94,7 +94,7 @@ export class Socks5Handshake extends Handshake {
     const { method } = choice
     this.method = method
     if (method === Method.none && manner.offersNone) {
-      if (this.#authentication.isSet) this.#authentication.accepted()
+      if (this.#authentication.isGuarded) this.#authentication.accepted()
       return this.#greeted()
     }
     if (method === Method.password && manner.offersPassword) {
@@ -107,7 +107,7 @@ export class Socks5Handshake extends Handshake {
 
   #authenticated(): void {
     if (choice.status === 0) {
-      if (this.#authentication.isSet) this.#authentication.accepted()
+      if (this.#authentication.isGuarded) this.#authentication.accepted()
       return this.#greeted()
     }
     this.#authentication.denied()
@@ -131,8 +131,9 @@ export class Socks5Handshake extends Handshake {
     this.fail(failure, message, 'refused')
   }
 
-  protected override onBroken(awaited: Awaited): void {
+  protected override onBroken(awaited: Awaited): boolean {
     if (awaited === 'auth') this.#authentication.ended()
+    return false
   }
 
   #malformed(bytes: Uint8Array): void {

@@ -64,15 +64,16 @@ const PROTOCOLS: readonly (readonly [name: string, beginning: readonly number[]]
   ['this is an HTTP proxy, or a web server?', [...Buffer.from('HTTP/')]],
   ['this is an SSH server?', [...Buffer.from('SSH-')]],
   ['it wants TLS?', [0x15, 3]], // an alert, RFC 8446 §5.1
+  ['this is a SOCKS5 proxy?', [5]],
   ['it speaks SOCKS4 alone?', [0, 0x5b]], // a reply, and "rejected"
 ]
 
 /** What came in place of the choice of a method; `bytes` may be the first of them alone. */
-export function alien(bytes: Uint8Array): string {
+export function alien(bytes: Uint8Array, expected: 'SOCKS5' | 'SOCKS4' = 'SOCKS5'): string {
   const [name] = PROTOCOLS.find(([, beginning]) =>
     beginning.every((byte, at) => at >= bytes.length || byte === bytes[at]),
   ) ?? ['is this the right port?']
-  return `the proxy does not speak SOCKS5 (its first byte is 0x${bytes[0]!.toString(16).padStart(2, '0')}): ${name}`
+  return `the proxy does not speak ${expected} (its first byte is 0x${bytes[0]!.toString(16).padStart(2, '0')}): ${name}`
 }
 
 /** What came in place of a verdict or a reply. */

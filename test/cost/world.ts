@@ -16,9 +16,8 @@ import { Stack } from '../../src/stack/stack.ts'
 import { LinuxTun } from '../../src/tun/linux.ts'
 import type { Dial, DialListener } from '../../src/upstream/dialer.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
-import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import { VNET_BYTES } from '../helpers/packets.ts'
-import { socks5Parts } from '../helpers/socks5-parts.ts'
+import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { Upstream } from './upstream.ts'
 
 /** The port of destinations that are connected at once, to nobody: flows that lie idle without a descriptor each. */
@@ -95,8 +94,8 @@ export class World {
     this.#poller = new Poller(stack.memory, onFailure)
     const { abi, bytes, words } = stack
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
-    const proxy = new ProxyState({ host: '127.0.0.1', port: upstream.port }, HANDSHAKE, LOG)
-    const dialer = new IdleDialer(socks5Parts(this.#poller, arena, proxy, POOL, LOG))
+    const proxy = socks5State({ host: '127.0.0.1', port: upstream.port }, HANDSHAKE, LOG)
+    const dialer = new IdleDialer(proxyParts(this.#poller, arena, proxy, POOL, LOG))
     const port = (wire.address() as AddressInfo).port
     this.#device = Socket.connectUdp(this.#poller, { address: LOOPBACK, port }, BINDING, { onReady: quiet })
     const info = { fd: this.#device.fd, name: 'wire', mtu: MTU, vnetHdr: true, uso: false, queues: 0, created: false }

@@ -2,11 +2,10 @@
 import test from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
-import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { Flag, type Packet, udp } from '../helpers/packets.ts'
+import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { until } from '../helpers/sockets.ts'
-import { socks5Parts } from '../helpers/socks5-parts.ts'
 import { OPTIONS, open, openWith, PAIR, segment, untilSent } from './rig.ts'
 
 const QUESTION = udp(PAIR, 5000, 53, Buffer.from('question'))
@@ -82,8 +81,8 @@ for (const [when, last] of endings)
     const rig = openWith(t, {}, (poller, { bytes, words, abi: { scratch, scratchBytes } }) => {
       const arena = { bytes, words, scratch, scratchBytes }
       const silent = { info() {}, warn() {} }
-      const proxy = new ProxyState({ host: '127.0.0.1', port: bad.port }, 'strict', silent)
-      return new ProxyDialer(socks5Parts(poller, arena, proxy, 0, silent))
+      const proxy = socks5State({ host: '127.0.0.1', port: bad.port }, 'strict', silent)
+      return new ProxyDialer(proxyParts(poller, arena, proxy, 0, silent))
     })
     rig.send(QUESTION)
     await until(() => bad.left() > 0 && rig.plane.flows()[0]!.state === 'idle', 'the end of the association')

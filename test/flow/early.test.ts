@@ -4,11 +4,10 @@ import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import { DEFAULTS } from '../../src/options.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
-import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { Flag } from '../helpers/packets.ts'
+import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { until } from '../helpers/sockets.ts'
-import { socks5Parts } from '../helpers/socks5-parts.ts'
 import { pattern } from '../stack/rig.ts'
 import { established, open, openWith, segment } from './rig.ts'
 
@@ -18,8 +17,8 @@ const LOG = { info() {}, warn() {} }
 function openDialing(t: ExecutionContext, port: number) {
   return openWith(t, {}, (poller, { bytes, words, abi }) => {
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
-    const proxy = new ProxyState({ host: '127.0.0.1', port: port }, DEFAULTS.upstream.handshake, LOG)
-    return new ProxyDialer(socks5Parts(poller, arena, proxy, 0, LOG))
+    const proxy = socks5State({ host: '127.0.0.1', port: port }, DEFAULTS.upstream.handshake, LOG)
+    return new ProxyDialer(proxyParts(poller, arena, proxy, 0, LOG))
   })
 }
 

@@ -3,10 +3,9 @@ import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import { DEFAULTS } from '../../src/options.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
-import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import { Flag, tcp, udp } from '../helpers/packets.ts'
+import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { tcpServer } from '../helpers/sockets.ts'
-import { socks5Parts } from '../helpers/socks5-parts.ts'
 import { openWith, PAIR, segment } from './rig.ts'
 
 const ERRORS = { ENOMEM: 12, ENFILE: 23, EMFILE: 24, ENOSPC: 28, ENOBUFS: 105 }
@@ -20,8 +19,8 @@ async function rig(t: ExecutionContext) {
   }
   const made = openWith(t, {}, (poller, { bytes, words, abi }) => {
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
-    const proxy = new ProxyState({ host: '127.0.0.1', port }, 'auto', log)
-    return new ProxyDialer(socks5Parts(poller, arena, proxy, DEFAULTS.upstream.pool, log))
+    const proxy = socks5State({ host: '127.0.0.1', port }, 'auto', log)
+    return new ProxyDialer(proxyParts(poller, arena, proxy, DEFAULTS.upstream.pool, log))
   })
   return { ...made, said }
 }

@@ -9,7 +9,7 @@ import { udpEnd, until } from '../helpers/sockets.ts'
 import { CLIENT, DEST, dial, OK, open, outcomeOf, SCRATCH, silent } from './rig.ts'
 
 const USER = { username: 'me', password: 's3cret-w0rd' }
-const PROXY = { host: '192.0.2.1', port: 1080, ...USER }
+const PROXY = { host: '192.0.2.1', port: 1080, ...USER, isPerSource: false }
 
 class Dialing implements Asker {
   readonly #laterTurns: (() => void)[]
@@ -207,7 +207,7 @@ test('authentication: a pause of weeks ago is over', t => {
 })
 
 test('authentication: without a password nobody waits', t => {
-  const { admit } = rig({ host: '192.0.2.1', port: 1080 } as typeof PROXY)
+  const { admit } = rig({ isPerSource: false } as typeof PROXY)
   t.is(admit().said, 'started')
   t.is(admit().said, 'started')
 })

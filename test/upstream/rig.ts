@@ -1,14 +1,16 @@
 /** A dialer on a poller and a memory of its own, for the tests of the SOCKS5 upstream. */
 import type { ExecutionContext } from 'ava'
+import { parseProxyUrl } from '../../src/config/proxy-url.ts'
 import { type Destination, parseAddress } from '../../src/endpoint.ts'
 import { Poller } from '../../src/io/poller.ts'
 import type { GatewayOptions, ProxyOptions } from '../../src/options.ts'
 import type { Association, Connected, DialError } from '../../src/upstream/dialer.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
-import { ProxyState } from '../../src/upstream/proxy-state.ts'
+import type { HealthLog } from '../../src/upstream/proxy-health.ts'
+import { type Hop, ProxyState } from '../../src/upstream/proxy-state.ts'
 import type { Step } from '../helpers/bad-socks.ts'
+import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { until } from '../helpers/sockets.ts'
-import { socks5Parts } from '../helpers/socks5-parts.ts'
 
 const MEMORY = 1 << 20
 export const SCRATCH = 4096
@@ -50,16 +52,23 @@ export function open(
   log = silent,
   upstream: Partial<UpstreamOptions> = {},
 ) {
+  const { handshake, pool } = { ...PLAIN, ...upstream }
+  return openState(t, socks5State({ host: '127.0.0.1', port, ...more }, handshake, log), pool, log)
+}
+
+/** A dialer for the URL of a proxy. */
+export function openUrl(t: ExecutionContext, url: string, log = silent, pool = 0) {
+  return openState(t, new ProxyState(parseProxyUrl(url) as Hop, 'strict', log), pool, log)
+}
+
+function openState(t: ExecutionContext, proxy: ProxyState, pool: number, log: HealthLog) {
   const memory = new ArrayBuffer(MEMORY)
   const bytes = new Uint8Array(memory)
   const words = new Uint32Array(memory)
   const failures: unknown[] = []
   const poller = new Poller(memory, error => failures.push(error))
   const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4096 }
-  const options = { host: '127.0.0.1', port, ...more }
-  const { handshake, pool } = { ...PLAIN, ...upstream }
-  const proxy = new ProxyState(options, handshake, log)
-  const dialer = new ProxyDialer(socks5Parts(poller, arena, proxy, pool, log))
+  const dialer = new ProxyDialer(proxyParts(poller, arena, proxy, pool, log))
   t.teardown(() => {
     dialer.close()
     poller.close()

@@ -3,22 +3,21 @@ import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import type { Stack } from '../../src/stack/stack.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
-import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import { openWith, segment } from '../flow/rig.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { Flag } from '../helpers/packets.ts'
+import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { until } from '../helpers/sockets.ts'
-import { socks5Parts } from '../helpers/socks5-parts.ts'
 import { CLIENT, GREETED, silent } from './rig.ts'
 
 const PASSWORD = { username: 'me', password: 's3cret-w0rd' }
 
 /** A plane with a SOCKS5 dialer. */
 function open(t: ExecutionContext, port: number, user: Partial<typeof PASSWORD> = {}) {
-  const proxy = new ProxyState({ host: '127.0.0.1', port, ...user }, 'strict', silent)
+  const proxy = socks5State({ host: '127.0.0.1', port, ...user }, 'strict', silent)
   return openWith(t, {}, (poller, { bytes, words, abi }: Stack) => {
     const arena = { bytes, words, scratch: abi.scratch, scratchBytes: abi.scratchBytes }
-    return new ProxyDialer(socks5Parts(poller, arena, proxy, 0, silent))
+    return new ProxyDialer(proxyParts(poller, arena, proxy, 0, silent))
   })
 }
 
