@@ -1,5 +1,4 @@
 import type { EventEmitter } from 'node:events'
-import { ConfigError } from './errors.ts'
 
 /** A SOCKS5 proxy over TCP, as library users may write it. */
 export interface ProxyOptions {
@@ -240,16 +239,6 @@ export type GatewayInput = {
   readonly dns?: DnsInput
 } & {
   readonly [section in Exclude<keyof typeof DEFAULTS, 'dns'>]?: Partial<GatewayOptions[section]>
-}
-
-/** Of a default upstream that is a SOCKS5 proxy over TCP. Throws ConfigError for another one, which is not dialed through yet. */
-export function plainProxy({ proxy, upstreams }: Pick<GatewayOptions, 'proxy' | 'upstreams'>): ProxyOptions {
-  const upstream = upstreams[proxy]
-  const [hop, more] = upstream?.kind === 'chain' ? upstream.hops : []
-  if (more !== undefined || hop?.kind !== 'socks5' || hop.tls !== undefined || 'path' in hop.server || hop.isPerSource)
-    throw new ConfigError('CONFIG_VALUE', 'proxy: found an upstream of a kind that is not dialed through yet')
-  const { server, username, password } = hop
-  return { ...server, ...(username === undefined || password === undefined ? {} : { username, password }) }
 }
 
 /** How many data planes there are to be. */

@@ -5,7 +5,7 @@ import { asGatewayError, ConfigError, GatewayError, SystemError } from '../error
 import type { TunInfo } from '../io/addon.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Module } from '../stack/webassembly.ts'
-import type { ProxyCells } from '../upstream/proxy-state.ts'
+import type { UpstreamCells } from '../upstream/upstreams.ts'
 
 /** What a worker is started with. */
 export interface WorkerStart {
@@ -17,7 +17,7 @@ export interface WorkerStart {
   readonly sockets: number
   readonly debugEnabled: boolean
   /** One for all workers: what is known of the proxy is one truth, and told once. */
-  readonly known: ProxyCells
+  readonly known: UpstreamCells
   /** Log lines on their way (worker-log.ts). */
   readonly pendingLines: Int32Array
   /** The number of the last request that was answered: a shared Int32Array of one, which the asker waits on. */

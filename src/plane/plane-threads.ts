@@ -9,7 +9,7 @@ import { addon, type TunInfo } from '../io/addon.ts'
 import { socketsPerPlane } from '../io/descriptors.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import { stackModule } from '../stack/stack.ts'
-import { proxyCells } from '../upstream/proxy-state.ts'
+import { upstreamCells } from '../upstream/upstreams.ts'
 import type { GatewayLog, Planes } from './plane.ts'
 import {
   type Answer,
@@ -55,7 +55,7 @@ export class PlaneThreads implements Planes {
     const part = partOf(options, queues.length)
     const sockets = socketsPerPlane(queues.length)
     const traps = new TrapLimit()
-    const known = proxyCells(queues.length * part.udp.maxAssociations)
+    const known = upstreamCells(options, queues.length * part.udp.maxAssociations)
     let failed = false
     const onFailure = (error: GatewayError) => {
       if (!failed) onFatal(error)

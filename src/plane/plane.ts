@@ -8,14 +8,11 @@ import { DataPlane } from '../flow/data-plane.ts'
 import type { PlaneLog } from '../flow/plane-report.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
 import { Poller } from '../io/poller.ts'
-import { type FlowView, type GatewayOptions, plainProxy } from '../options.ts'
+import type { FlowView, GatewayOptions } from '../options.ts'
 import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
-import { ProxyDialer } from '../upstream/proxy-dialer.ts'
-import { protocolOf } from '../upstream/proxy-kinds.ts'
-import { type ProxyCells, ProxyState } from '../upstream/proxy-state.ts'
-import { TcpTransport } from '../upstream/transport-tcp.ts'
+import { Dialers, type UpstreamCells, Upstreams } from '../upstream/upstreams.ts'
 import { TrapLimit } from './trap-limit.ts'
 
 /** What a gateway says while it works; src/log.ts makes one from winston. */
@@ -49,7 +46,7 @@ export interface PlaneSetup {
   /** Compiled by another thread. */
   readonly module?: Module
   /** What is known of the proxy, shared with the planes of other threads. */
-  readonly known?: ProxyCells
+  readonly known?: UpstreamCells
 }
 
 /** Endpoints of one batch of packets, which wait for older ones to give way. */
@@ -63,8 +60,8 @@ interface Running {
 
 export class Plane implements Planes {
   readonly #setup: PlaneSetup
-  /** What is known of the proxy, which a stack that stops does not change. */
-  readonly #proxy: ProxyState
+  /** What is known of them a stack that stops does not change. */
+  readonly #upstreams: Upstreams
   #running: Running | undefined
   /** It failed, or was closed. */
   #over = false
@@ -74,14 +71,12 @@ export class Plane implements Planes {
   constructor(setup: PlaneSetup) {
     this.#setup = setup
     const { options, upstreamLog, known } = setup
-    const { host, port, ...user } = plainProxy(options)
-    const hop = { kind: 'socks5', server: { host, port }, ...user, isPerSource: false, udp: 'auto' } as const
-    this.#proxy = new ProxyState(hop, options.upstream.handshake, upstreamLog, known)
+    this.#upstreams = new Upstreams(options, upstreamLog, known)
   }
 
   async start(): Promise<void> {
     this.#run()
-    await this.#proxy.ready()
+    await this.#upstreams.ready()
   }
 
   #run(): Running {
@@ -108,11 +103,8 @@ export class Plane implements Planes {
       scratch: stack.abi.scratch,
       scratchBytes: stack.abi.scratchBytes,
     }
-    const { bind: binding, upstream } = options
-    const proxy = this.#proxy
-    const transport = new TcpTransport(poller, proxy.address!, binding)
-    const protocol = protocolOf(proxy, arena)
-    const dialer = new ProxyDialer({ poller, arena, proxy, transport, protocol, pool: upstream.pool, binding, log })
+    const dialers = new Dialers(this.#upstreams, { poller, arena, log })
+    const dialer = dialers.get(options.proxy)
     const plane = new DataPlane({ stack, poller, tun, dialer }, options, log, onFailure)
     poller.attend(plane)
     const running = { stack, poller, plane }

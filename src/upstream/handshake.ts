@@ -10,7 +10,7 @@ import type { Attempt } from './http-authentication.ts'
 import type { ProxyFailure } from './proxy-health.ts'
 import type { Command, ReplyFields } from './socks5-codec.ts'
 import type { Manner } from './socks5-manners.ts'
-import { type Awaited, broken, silent, unreachable } from './socks5-reasons.ts'
+import { type Awaited, broken, silent, spokeUnasked, unreachable } from './socks5-reasons.ts'
 import type { Connecting, TransportUser } from './transport.ts'
 
 /** How far the proxy was when it ended. */
@@ -45,8 +45,6 @@ const EAGAIN = -11
 /** What a write says of a connection that stood. */
 const ENDED = new Set(['EPIPE', 'ECONNRESET'])
 const GONE = READ_HANGUP | HANGUP | ERROR
-
-const SPOKE_UNASKED = 'the proxy spoke before it was asked'
 
 export abstract class Handshake implements TransportUser {
   readonly manner: Manner
@@ -226,7 +224,8 @@ export abstract class Handshake implements TransportUser {
   }
 
   protected spokeUnasked(): void {
-    this.fail('upstream-down', SPOKE_UNASKED, 'alien')
+    const { failure, message } = spokeUnasked()
+    this.fail(failure, message, 'alien')
   }
 
   /** `errno`: '' for an end in order. */

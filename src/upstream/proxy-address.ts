@@ -1,10 +1,11 @@
 /**
- * Where the proxy is: a name is looked up, its addresses are used in turn when one does not answer, and looked up again
- * when all have failed.
+ * Where the proxy is: a name is looked up, its addresses are tried in turn, the one that was good last first, and looked up
+ * again when all have failed.
  */
 import { lookup } from 'node:dns/promises'
 
 import { formatEndpoint, type IpEndpoint, parseAddress, sameAddress } from '../endpoint.ts'
+import { interleaved } from './race.ts'
 
 /** Looking up again is tried at most this often. */
 const LOOKUP_INTERVAL_MS = 2_000
@@ -13,6 +14,7 @@ export class ProxyAddress {
   readonly #host: string
   readonly #port: number
   readonly #onNoAddress: (reason: string) => void
+  readonly #resolve: typeof lookupAll
   #endpoints: readonly IpEndpoint[]
   #current = 0
   /** Addresses, without an answer between them. */
@@ -21,8 +23,12 @@ export class ProxyAddress {
   #lookedUpAt = Number.NEGATIVE_INFINITY
   #lookingUp: Promise<void> | undefined
 
-  /** @param onNoAddress hears of each look-up that fails */
-  constructor(host: string, port: number, onNoAddress: (reason: string) => void) {
+  /**
+   * @param onNoAddress hears of each look-up that fails
+   * @param resolve for tests
+   */
+  constructor(host: string, port: number, onNoAddress: (reason: string) => void, resolve = lookupAll) {
+    this.#resolve = resolve
     this.#host = host
     this.#port = port
     this.#onNoAddress = onNoAddress
@@ -34,6 +40,26 @@ export class ProxyAddress {
   get endpoint(): IpEndpoint | undefined {
     if (this.#endpoints.length === 0) void this.lookUp()
     return this.#endpoints[this.#current]
+  }
+
+  get count(): number {
+    return this.#endpoints.length
+  }
+
+  /** All of them, the one to dial first. */
+  inTurn(): readonly IpEndpoint[] {
+    return [...this.#endpoints.slice(this.#current), ...this.#endpoints.slice(0, this.#current)]
+  }
+
+  /** A connection to it stood, before those to the others did. */
+  use(endpoint: IpEndpoint): void {
+    const at = this.#endpoints.indexOf(endpoint)
+    if (at >= 0) this.#current = at
+  }
+
+  /** To none of them a connection could be made. */
+  allFailed(): void {
+    void this.lookUp()
   }
 
   has(endpoint: IpEndpoint): boolean {
@@ -48,10 +74,10 @@ export class ProxyAddress {
     const now = performance.now()
     if (now - this.#lookedUpAt < LOOKUP_INTERVAL_MS) return Promise.resolve()
     this.#lookedUpAt = now
-    this.#lookingUp = lookup(this.#host, { all: true })
+    this.#lookingUp = this.#resolve(this.#host)
       .then(found => {
-        const addresses = found.map(({ address }) => parseAddress(address)).filter(address => address !== undefined)
-        this.#endpoints = addresses.map(address => ({ address, port: this.#port }))
+        const addresses = found.map(parseAddress).filter(address => address !== undefined)
+        this.#endpoints = interleaved(addresses.map(address => ({ address, port: this.#port })))
         this.#current = 0
       })
       .catch((error: unknown) =>
@@ -75,6 +101,10 @@ export class ProxyAddress {
     this.#failedInARow++
     if (this.#failedInARow >= this.#endpoints.length) void this.lookUp()
   }
+}
+
+async function lookupAll(host: string): Promise<readonly string[]> {
+  return (await lookup(host, { all: true })).map(({ address }) => address)
 }
 
 export function proxyText(host: string, port: number): string {

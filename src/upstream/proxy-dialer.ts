@@ -32,6 +32,8 @@ const POOL_SHARE = 0.75
 /** For whom a connection is made in advance. */
 const NOBODY: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 
+const NOT_THROUGH: DialError = { failure: 'unsupported', message: 'datagrams do not go through several proxies yet' }
+
 const NOT_RESOLVED: NotConnected = {
   error: { failure: 'upstream-down', message: "the proxy's name has no address (yet)" },
   end: 'local',
@@ -55,6 +57,8 @@ export interface ProxyParts {
   readonly pool: number
   readonly binding: Binding
   readonly log: Pick<HealthLog, 'warn'>
+  /** What the proxy is reached through; undefined: nothing. */
+  readonly through?: Dialer | undefined
 }
 
 export class ProxyDialer implements Dialer, OpeningHost {
@@ -62,6 +66,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
   readonly arena: Arena
   readonly health: ProxyHealth
   readonly manners: Manners
+  readonly #through: Dialer | undefined
   readonly #transport: Transport
   readonly #protocol: Protocol
   readonly #authentication: Authentication
@@ -78,7 +83,8 @@ export class ProxyDialer implements Dialer, OpeningHost {
   #localFailureAt = Number.NEGATIVE_INFINITY
   #clock: NodeJS.Timeout | undefined
 
-  constructor({ poller, arena, proxy, transport, protocol, pool, binding, log }: ProxyParts) {
+  constructor({ poller, arena, proxy, transport, protocol, pool, binding, log, through }: ProxyParts) {
+    this.#through = through
     this.poller = poller
     this.arena = arena
     this.#binding = binding
@@ -97,6 +103,10 @@ export class ProxyDialer implements Dialer, OpeningHost {
   }
 
   associate(client: IpEndpoint, listener: AssociationListener): Associating {
+    if (this.#through !== undefined) {
+      listener.onAssociationFailed(NOT_THROUGH)
+      return { close() {}, expire: () => NOT_THROUGH }
+    }
     return this.#start(new Socks5Association(this, client, listener))
   }
 

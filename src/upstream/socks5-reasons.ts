@@ -89,3 +89,8 @@ export function objection(method: number, withPassword: boolean): string {
   if (method === Method.unacceptable) return 'the proxy accepts neither user name and password nor a client without'
   return `the proxy chose a method that was not offered to it (${method})`
 }
+
+/** Bytes that came before anything was asked. */
+export function spokeUnasked(): DialError {
+  return { failure: 'upstream-down', message: 'the proxy spoke before it was asked' }
+}

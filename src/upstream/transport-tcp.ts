@@ -1,10 +1,12 @@
-/** TCP straight to the proxy. */
+/** TCP straight to the proxy. Where its name has several addresses they are raced, the one that was good last first. */
 import type { IpEndpoint } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
-import { type Binding, Socket } from '../io/socket.ts'
+import { type Binding, lacksResources, Socket } from '../io/socket.ts'
 import type { ProxyAddress } from './proxy-address.ts'
-import type { Transport, TransportUser } from './transport.ts'
+import { Race, type RaceListener } from './race.ts'
+import { silent, unreachable } from './socks5-reasons.ts'
+import type { Connecting, Transport, TransportUser } from './transport.ts'
 
 export class TcpTransport implements Transport {
   readonly #poller: Poller
@@ -21,10 +23,12 @@ export class TcpTransport implements Transport {
     return this.#address.endpoint
   }
 
-  connect(user: TransportUser): undefined {
+  connect(user: TransportUser): Connecting | undefined {
     const peer = this.#address.endpoint
     if (peer === undefined) throw new SystemError('ENOTFOUND', 'the name has no address (yet)', 'getaddrinfo', 0)
+    if (this.#address.count > 1) return new RacedConnecting(this.#poller, this.#binding, this.#address, user)
     user.attach(Socket.connectTcp(this.#poller, peer, this.#binding, user), peer, false)
+    return undefined
   }
 
   probe(watcher: Watcher): Socket | undefined {
@@ -46,4 +50,44 @@ export class TcpTransport implements Transport {
   }
 
   close(): void {}
+}
+
+class RacedConnecting implements Connecting, RaceListener {
+  readonly stands = false
+  readonly #address: ProxyAddress
+  readonly #user: TransportUser
+  readonly #race: Race
+
+  /** Throws SystemError when all have failed at once. */
+  constructor(poller: Poller, binding: Binding, address: ProxyAddress, user: TransportUser) {
+    this.#address = address
+    this.#user = user
+    this.#race = new Race(poller, binding, address.inTurn(), this)
+    const error = this.#race.begin()
+    if (error === undefined) return
+    address.allFailed()
+    throw error
+  }
+
+  onWon(socket: Socket, peer: IpEndpoint, readable: boolean): void {
+    this.#address.use(peer)
+    socket.handOver(this.#user)
+    this.#user.attach(socket, peer, readable)
+  }
+
+  onLost(error: SystemError): void {
+    this.#address.allFailed()
+    const isLocal = lacksResources(error)
+    const failure = isLocal ? 'no-resources' : 'upstream-down'
+    this.#user.onUnconnected({ failure, message: unreachable(error.code) }, isLocal ? 'local' : 'unreached')
+  }
+
+  cancel(): void {
+    this.#race.cancel()
+  }
+
+  expire(): string {
+    this.#race.cancel()
+    return silent('connect')
+  }
 }

@@ -1,13 +1,15 @@
 /** A dialer on a poller and a memory of its own, for the tests of the SOCKS5 upstream. */
 import type { ExecutionContext } from 'ava'
+import { completeOptions } from '../../src/config/complete-options.ts'
 import { parseProxyUrl } from '../../src/config/proxy-url.ts'
 import { type Destination, parseAddress } from '../../src/endpoint.ts'
 import { Poller } from '../../src/io/poller.ts'
-import type { GatewayOptions, ProxyOptions } from '../../src/options.ts'
-import type { Association, Connected, DialError } from '../../src/upstream/dialer.ts'
+import type { GatewayInput, GatewayOptions, ProxyOptions } from '../../src/options.ts'
+import type { Arena, Association, Connected, DialError, Dialer } from '../../src/upstream/dialer.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
 import type { HealthLog } from '../../src/upstream/proxy-health.ts'
 import { type Hop, ProxyState } from '../../src/upstream/proxy-state.ts'
+import { Dialers, Upstreams } from '../../src/upstream/upstreams.ts'
 import type { Step } from '../helpers/bad-socks.ts'
 import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { until } from '../helpers/sockets.ts'
@@ -62,22 +64,44 @@ export function openUrl(t: ExecutionContext, url: string, log = silent, pool = 0
 }
 
 function openState(t: ExecutionContext, proxy: ProxyState, pool: number, log: HealthLog) {
+  return openWith(t, (poller, arena) => new ProxyDialer(proxyParts(poller, arena, proxy, pool, log)), { proxy })
+}
+
+/** The dialer of the default upstream. */
+export function openInput(t: ExecutionContext, input: GatewayInput, log = silent) {
+  const options = completeOptions({ upstream: PLAIN, ...input })
+  const upstreams = new Upstreams(options, log)
+  return openWith(t, (poller, arena) => new Dialers(upstreams, { poller, arena, log }).get(options.proxy), {
+    upstreams,
+  })
+}
+
+export function openWith<D extends Dialer, More extends object>(
+  t: ExecutionContext,
+  make: (poller: Poller, arena: Arena) => D,
+  more: More,
+) {
   const memory = new ArrayBuffer(MEMORY)
   const bytes = new Uint8Array(memory)
   const words = new Uint32Array(memory)
   const failures: unknown[] = []
   const poller = new Poller(memory, error => failures.push(error))
   const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4096 }
-  const dialer = new ProxyDialer(proxyParts(poller, arena, proxy, pool, log))
+  const dialer = make(poller, arena)
   t.teardown(() => {
     dialer.close()
     poller.close()
     if (failures.length > 0) throw failures[0]
   })
-  return { dialer, proxy, poller, bytes, words }
+  return { dialer, poller, bytes, words, ...more }
 }
 
-export type Rig = ReturnType<typeof open>
+export interface Rig {
+  readonly dialer: Dialer
+  readonly poller: Poller
+  readonly bytes: Uint8Array
+  readonly words: Uint32Array
+}
 export type Outcome = { connected?: Connected; error?: DialError; calls: number }
 
 export function dial(t: ExecutionContext, { dialer }: Rig, destination: Destination = DEST) {

@@ -1,0 +1,161 @@
+/** All upstreams of a gateway, by name: what is known of them outlives a stack, and is one truth for all threads. */
+import type { Destination, IpEndpoint } from '../endpoint.ts'
+import { parseAddress } from '../endpoint.ts'
+import { ConfigError } from '../errors.ts'
+import type { Poller } from '../io/poller.ts'
+import type { Binding } from '../io/socket.ts'
+import type { GatewayOptions, Upstream, UpstreamOptions } from '../options.ts'
+import type { Arena, Dialer } from './dialer.ts'
+import { DirectDialer } from './direct-dialer.ts'
+import { ProxyDialer } from './proxy-dialer.ts'
+import type { HealthLog } from './proxy-health.ts'
+import { protocolOf } from './proxy-kinds.ts'
+import { type Hop, type ProxyCells, ProxyState, proxyCells } from './proxy-state.ts'
+import { RejectDialer } from './reject-dialer.ts'
+import type { Transport } from './transport.ts'
+import { ChainTransport } from './transport-chain.ts'
+import { TcpTransport } from './transport-tcp.ts'
+
+type Options = Pick<GatewayOptions, 'proxy' | 'upstreams' | 'upstream' | 'bind'>
+type Chain = Extract<UpstreamOptions, { kind: 'chain' }>
+
+/** What several threads know together: for each name, of each proxy of its chain. */
+export type UpstreamCells = { readonly [name: string]: readonly ProxyCells[] }
+
+/** `associations`: of all threads together, at most. */
+export function upstreamCells({ upstreams }: Pick<Options, 'upstreams'>, associations: number): UpstreamCells {
+  const cells = ([name, upstream]: [string, UpstreamOptions]) =>
+    [name, upstream.kind === 'group' ? [] : upstream.hops.map(() => proxyCells(associations))] as const
+  return Object.fromEntries(Object.entries(upstreams).map(cells))
+}
+
+export class Upstreams {
+  readonly options: Options
+  /** By name and place in the chain; undefined: no proxy. */
+  readonly #states = new Map<string, readonly (ProxyState | undefined)[]>()
+
+  /**
+   * Throws ConfigError.
+   * @param cells of upstreamCells(), for several threads
+   */
+  constructor(options: Options, log: HealthLog, cells?: UpstreamCells) {
+    this.options = options
+    for (const [name, upstream] of Object.entries(options.upstreams)) {
+      if (upstream.kind === 'group') throw unknown(name, 'a group')
+      const stateOf = (hop: Upstream, at: number) => {
+        checkKind(name, hop)
+        return isProxy(hop) ? new ProxyState(hop, options.upstream.handshake, log, cells?.[name]?.[at]) : undefined
+      }
+      this.#states.set(name, upstream.hops.map(stateOf))
+    }
+  }
+
+  /**
+   * The name of the default proxy has been looked up when it resolves, if it can be; the others meanwhile. Behind another hop it is
+   * that hop's to look up.
+   */
+  async ready(): Promise<void> {
+    for (const [first] of this.#states.values()) void first?.ready()
+    await this.#states.get(this.options.proxy)?.[0]?.ready()
+  }
+
+  /** @param at place in the chain */
+  state(name: string, at: number): ProxyState {
+    return this.#states.get(name)![at]!
+  }
+}
+
+function checkKind(name: string, hop: Upstream): void {
+  if (!isProxy(hop)) return
+  if (hop.kind !== 'socks4' && hop.tls !== undefined) throw unknown(name, 'TLS')
+  if ('path' in hop.server) throw unknown(name, 'a Unix socket')
+}
+
+function unknown(name: string, what: string): ConfigError {
+  return new ConfigError('CONFIG_VALUE', `upstreams.${name}: found ${what}, which is not dialed through yet`)
+}
+
+const isProxy = (hop: Upstream): hop is Hop => hop.kind !== 'direct' && hop.kind !== 'reject'
+
+export interface DialerParts {
+  readonly poller: Poller
+  readonly arena: Arena
+  readonly log: Pick<HealthLog, 'warn'>
+}
+
+/** The dialers of one data plane, made as they are asked for. */
+export class Dialers {
+  readonly #upstreams: Upstreams
+  readonly #parts: DialerParts
+  readonly #made = new Map<string, Dialer>()
+
+  constructor(upstreams: Upstreams, parts: DialerParts) {
+    this.#upstreams = upstreams
+    this.#parts = parts
+  }
+
+  /** `name`: of an upstream that there is. */
+  get(name: string): Dialer {
+    const made = this.#made.get(name)
+    if (made !== undefined) return made
+    const dialer = this.#chain(name, this.#upstreams.options.upstreams[name] as Chain)
+    this.#made.set(name, dialer)
+    return dialer
+  }
+
+  #chain(name: string, { hops }: Chain): Dialer {
+    const { poller, arena, log } = this.#parts
+    const { upstream, bind } = this.#upstreams.options
+    let last: Dialer | undefined
+    let lastName = 'direct://'
+    for (const [at, hop] of hops.entries()) {
+      if (hop.kind === 'reject') return new RejectDialer()
+      if (hop.kind === 'direct') {
+        last = new DirectDialer(poller, bindingOf(hop, bind))
+        continue
+      }
+      const proxy = this.#upstreams.state(name, at)
+      const through = last
+      const transport: Transport =
+        through === undefined
+          ? new TcpTransport(poller, proxy.address!, bind)
+          : new ChainTransport(poller, through, lastName, serverOf(hop))
+      const isShared = at === hops.length - 1 && !hops.some(each => isProxy(each) && each.isPerSource)
+      const pool = isShared ? upstream.pool : 0
+      const protocol = protocolOf(proxy, arena)
+      last = new ProxyDialer({ poller, arena, proxy, transport, protocol, pool, binding: bind, log, through })
+      lastName = proxy.name
+    }
+    return last!
+  }
+
+  /** It is where packets of the gateway itself go. */
+  isUpstream(endpoint: IpEndpoint): boolean {
+    for (const dialer of this.#made.values()) if (dialer.isUpstream(endpoint)) return true
+    return false
+  }
+
+  /** The sums of all. */
+  counters(): Record<string, number> {
+    const sums: Record<string, number> = {}
+    for (const dialer of this.#made.values())
+      for (const [name, value] of Object.entries(dialer.counters())) sums[name] = (sums[name] ?? 0) + value
+    return sums
+  }
+
+  /** Idempotent. */
+  close(): void {
+    for (const dialer of this.#made.values()) dialer.close()
+  }
+}
+
+function bindingOf({ interface: name, mark }: Extract<Upstream, { kind: 'direct' }>, bind: Binding): Binding {
+  return name === '' && mark === 0 ? bind : { interface: name, mark }
+}
+
+function serverOf({ server }: Hop): Destination {
+  if ('path' in server) throw new Error('a Unix socket behind another hop')
+  const { host, port } = server
+  const address = parseAddress(host)
+  return address === undefined ? { name: host, port } : { address, port }
+}
