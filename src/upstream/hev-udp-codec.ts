@@ -12,10 +12,10 @@
  * bytes, makes it read no more from us without closing (so does a name that it cannot look up, and a destination without
  * route); and a datagram to us of which more than 1,500 bytes came is cut there silently.
  */
-import { type AddressFields, AddressType, addressFields, MALFORMED, NEED_MORE } from './socks5-codec.ts'
+import { type AddressFields, AddressType, addressFields, Command, MALFORMED, NEED_MORE } from './socks5-codec.ts'
 
 /** The command that asks for it, in a request whose address is 0.0.0.0:0 or [::]:0. A server without it answers 7. */
-export const FORWARD_UDP = 5
+export const FORWARD_UDP = Command.forwardUdp
 
 export const HEV_HEADER_BYTES_IPV4 = 10
 export const HEV_HEADER_BYTES_IPV6 = 22

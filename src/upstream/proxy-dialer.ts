@@ -16,7 +16,10 @@ import { Socks5Association } from './socks5-association.ts'
 import { Command, type ReplyFields } from './socks5-codec.ts'
 import type { Manner, Manners } from './socks5-manners.ts'
 import { unreachable } from './socks5-reasons.ts'
+import { StreamAssociation } from './stream-association.ts'
 import type { Transport } from './transport.ts'
+import { UdpClimb } from './udp-climb.ts'
+import type { UdpLadder } from './udp-ladder.ts'
 
 /** What connect() says of the network, not of this machine. */
 const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
@@ -32,7 +35,7 @@ const POOL_SHARE = 0.75
 /** For whom a connection is made in advance. */
 const NOBODY: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 
-const NOT_THROUGH: DialError = { failure: 'unsupported', message: 'datagrams do not go through several proxies yet' }
+const NOT_THROUGH: DialError = { failure: 'unsupported', message: 'no relay can be reached through another proxy' }
 
 const NOT_RESOLVED: NotConnected = {
   error: { failure: 'upstream-down', message: "the proxy's name has no address (yet)" },
@@ -65,6 +68,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
   readonly poller: Poller
   readonly arena: Arena
   readonly health: ProxyHealth
+  readonly ladder: UdpLadder
   readonly manners: Manners
   readonly #through: Dialer | undefined
   readonly #transport: Transport
@@ -90,6 +94,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
     this.#binding = binding
     this.#log = log
     this.health = proxy.health
+    this.ladder = proxy.ladder
     this.manners = proxy.manners
     this.#transport = transport
     this.#protocol = protocol
@@ -103,11 +108,19 @@ export class ProxyDialer implements Dialer, OpeningHost {
   }
 
   associate(client: IpEndpoint, listener: AssociationListener): Associating {
-    if (this.#through !== undefined) {
+    if (this.#through !== undefined && this.ladder.way === 'associate') {
       listener.onAssociationFailed(NOT_THROUGH)
       return { close() {}, expire: () => NOT_THROUGH }
     }
-    return this.#start(new Socks5Association(this, client, listener))
+    const climb = new UdpClimb(
+      this.ladder,
+      this.health,
+      (way, of) =>
+        this.#start(way === 'tcp' ? new StreamAssociation(this, client, of) : new Socks5Association(this, client, of)),
+      listener,
+    )
+    climb.start()
+    return climb
   }
 
   #start<O extends Opening>(opening: O): O {
@@ -228,8 +241,10 @@ export class ProxyDialer implements Dialer, OpeningHost {
     this.cancelled(opening)
     this.#counters.handshake_failures++
     if (end === 'refused') this.health.answered()
-    else if (end !== 'local' && this.health.failed(end, error.message))
+    else if (end !== 'local' && this.health.failed(end, error.message)) {
+      this.ladder.forget()
       this.#transport.failed(proxy, this.health.answers)
+    }
   }
 
   cancelled(opening: Opening): void {

@@ -1,11 +1,13 @@
 /** A proxy, and all that is known of it: this outlives a dialer, whose stack may stop. */
 import type { GatewayOptions, Upstream } from '../options.ts'
+
 import { Authentication, authenticationCells } from './authentication.ts'
 import { HttpAuthentication } from './http-authentication.ts'
 import { ProxyAddress, proxyText } from './proxy-address.ts'
 import { type HealthLog, healthCells, ProxyHealth } from './proxy-health.ts'
 import { Relays, relayCells } from './relays.ts'
 import { Manners } from './socks5-manners.ts'
+import { ladderCells, UdpLadder } from './udp-ladder.ts'
 
 /** An upstream that is a proxy. */
 export type Hop = Exclude<Upstream, { kind: 'direct' | 'reject' }>
@@ -15,11 +17,17 @@ export interface ProxyCells {
   readonly health: Int32Array
   readonly relays: Int32Array
   readonly authentication: Int32Array
+  readonly udp: Int32Array
 }
 
 /** `associations`: of all threads together, at most. */
 export function proxyCells(associations: number): ProxyCells {
-  return { health: healthCells(), relays: relayCells(associations), authentication: authenticationCells() }
+  return {
+    health: healthCells(),
+    relays: relayCells(associations),
+    authentication: authenticationCells(),
+    udp: ladderCells(),
+  }
 }
 
 export class ProxyState {
@@ -29,6 +37,7 @@ export class ProxyState {
   /** undefined: of a Unix socket. */
   readonly address: ProxyAddress | undefined
   readonly health: ProxyHealth
+  readonly ladder: UdpLadder
   readonly relays: Relays
   readonly manners: Manners
   readonly authentication: Authentication
@@ -48,6 +57,7 @@ export class ProxyState {
     this.health = new ProxyHealth(this.name, log, cells?.health)
     const onNoAddress = (reason: string) => void this.health.failed('unreached', reason)
     this.address = 'path' in server ? undefined : new ProxyAddress(server.host, server.port, onNoAddress)
+    this.ladder = new UdpLadder(this.name, hop.udp, log, cells?.udp)
     this.relays = new Relays(cells?.relays)
     // HTTP knows users without a password
     const user = kind === 'http' && username !== undefined ? { password: '', ...hop } : hop

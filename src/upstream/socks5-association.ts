@@ -6,7 +6,7 @@ import { SystemError } from '../errors.ts'
 import { WRITABLE } from '../io/addon.ts'
 import type { Watcher } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
-import type { Arena, Associating, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
+import type { Arena, Association, AssociationListener, DatagramFields, DialError } from './dialer.ts'
 import type { Handshake } from './handshake.ts'
 import { Opening, type OpeningHost } from './opening.ts'
 import type { Relays } from './relays.ts'
@@ -19,6 +19,8 @@ import {
   type ReplyFields,
   type UdpFields,
 } from './socks5-codec.ts'
+import type { OneWay } from './udp-climb.ts'
+import type { UdpLadder } from './udp-ladder.ts'
 
 /** RFC 768 over IPv4 (RFC 791) and over IPv6 (RFC 8200): bytes of the largest UDP payload. */
 const MAX_UDP_PAYLOAD_IPV4 = 65_507
@@ -37,17 +39,21 @@ export interface AssociationHost extends OpeningHost {
   readonly arena: Arena
   /** The relay of a live association is where the gateway's own datagrams go. */
   readonly relays: Pick<Relays, 'add' | 'remove'>
+  readonly ladder: Pick<UdpLadder, 'heard' | 'deaf'>
   connectUdp(relay: IpEndpoint, watcher: Watcher): Socket
 }
 
-export class Socks5Association extends Opening implements Associating, Association, Watcher {
+export class Socks5Association extends Opening implements OneWay, Association, Watcher {
+  listener: AssociationListener
   readonly #dialer: AssociationHost
-  readonly #listener: AssociationListener
   /** Its address stands in for a relay address of zeros. */
   #proxy: IpEndpoint | undefined
   #control: Socket | undefined
   #closed = false
   #lookingUp = false
+  /** Datagrams have been sent to the relay; some have come from it. */
+  #said = false
+  #heard = false
   #relay: IpEndpoint | undefined
   readonly #fields: UdpFields = { ...addressFields(), fragment: 0 }
   /** Connected to the relay, so that it hears nobody else. */
@@ -57,7 +63,7 @@ export class Socks5Association extends Opening implements Associating, Associati
   constructor(dialer: AssociationHost, client: IpEndpoint, listener: AssociationListener) {
     super(dialer, Command.udpAssociate, ANY_IPV4, client)
     this.#dialer = dialer
-    this.#listener = listener
+    this.listener = listener
   }
 
   protected override onOpened({ proxy, socket }: Handshake, fields: ReplyFields, _: unknown, readable: boolean): void {
@@ -106,7 +112,7 @@ export class Socks5Association extends Opening implements Associating, Associati
       this.#end({ failure, message: `the relay cannot be reached: ${reason}` })
       return
     }
-    this.#listener.onAssociated(this)
+    this.listener.onAssociated(this)
   }
 
   protected override onNotOpened(error: DialError): void {
@@ -130,17 +136,25 @@ export class Socks5Association extends Opening implements Associating, Associati
 
   onReady(events: number): void {
     // a datagram that has left makes room, which is an event, too
-    if (events !== WRITABLE && !this.#closed) this.#listener.onDatagrams()
+    if (events !== WRITABLE && !this.#closed) this.listener.onDatagrams()
   }
 
   send(messages: number, iovecs: number, count: number): number {
+    this.#said = true
     const { poller, fd } = this.#socket!
     return poller.io.sendDatagrams(fd, messages, iovecs, count)
   }
 
   receive(slots: number, count: number, slotBytes: number, found: number): number {
     const { poller, fd } = this.#socket!
-    return poller.io.recvDatagrams(fd, slots, count, slotBytes, found)
+    const rows = poller.io.recvDatagrams(fd, slots, count, slotBytes, found)
+    if (rows > 0 && !this.#heard) this.#hear()
+    return rows
+  }
+
+  #hear(): void {
+    this.#heard = true
+    this.#dialer.ladder.heard()
   }
 
   writeHeader(at: number, addressAt: number, family: number, port: number): number {
@@ -163,7 +177,7 @@ export class Socks5Association extends Opening implements Associating, Associati
   #end(error: DialError): void {
     if (this.#closed) return
     this.close()
-    this.#listener.onAssociationFailed(error)
+    this.listener.onAssociationFailed(error)
   }
 
   override expire(): DialError {
@@ -179,6 +193,7 @@ export class Socks5Association extends Opening implements Associating, Associati
     this.cancel()
     this.#control?.close(true)
     this.#socket?.close()
+    if (this.#said && !this.#heard) this.#dialer.ladder.deaf()
     if (this.#relay !== undefined) this.#dialer.relays.remove(this.#relay)
   }
 }

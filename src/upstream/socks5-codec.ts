@@ -15,8 +15,8 @@ export const MALFORMED = -1
 export const Method = { none: 0x00, password: 0x02, unacceptable: 0xff } as const
 export type Method = (typeof Method)[keyof typeof Method]
 
-/** RFC 1928 §4. */
-export const Command = { connect: 1, bind: 2, udpAssociate: 3 } as const
+/** RFC 1928 §4, and what hev-udp-codec.ts is about. */
+export const Command = { connect: 1, bind: 2, udpAssociate: 3, forwardUdp: 5 } as const
 export type Command = (typeof Command)[keyof typeof Command]
 
 /** RFC 1928 §5. */

@@ -4,7 +4,7 @@ import { parseAddress } from '../endpoint.ts'
 import { ConfigError } from '../errors.ts'
 import type { Poller } from '../io/poller.ts'
 import type { Binding } from '../io/socket.ts'
-import type { GatewayOptions, Upstream, UpstreamOptions } from '../options.ts'
+import type { GatewayOptions, UdpWay, Upstream, UpstreamOptions } from '../options.ts'
 import type { Arena, Dialer } from './dialer.ts'
 import { DirectDialer } from './direct-dialer.ts'
 import { ProxyDialer } from './proxy-dialer.ts'
@@ -16,7 +16,7 @@ import type { Transport } from './transport.ts'
 import { ChainTransport } from './transport-chain.ts'
 import { TcpTransport } from './transport-tcp.ts'
 
-type Options = Pick<GatewayOptions, 'proxy' | 'upstreams' | 'upstream' | 'bind'>
+type Options = Pick<GatewayOptions, 'proxy' | 'upstreams' | 'upstream' | 'bind' | 'udp'>
 type Chain = Extract<UpstreamOptions, { kind: 'chain' }>
 
 /** What several threads know together: for each name, of each proxy of its chain. */
@@ -44,7 +44,9 @@ export class Upstreams {
       if (upstream.kind === 'group') throw unknown(name, 'a group')
       const stateOf = (hop: Upstream, at: number) => {
         checkKind(name, hop)
-        return isProxy(hop) ? new ProxyState(hop, options.upstream.handshake, log, cells?.[name]?.[at]) : undefined
+        if (!isProxy(hop)) return undefined
+        const udp = udpOf(hop, at, options.udp.mode)
+        return new ProxyState({ ...hop, udp }, options.upstream.handshake, log, cells?.[name]?.[at])
       }
       this.#states.set(name, upstream.hops.map(stateOf))
     }
@@ -63,6 +65,12 @@ export class Upstreams {
   state(name: string, at: number): ProxyState {
     return this.#states.get(name)![at]!
   }
+}
+
+/** What its URL says, else the key. Behind another hop a relay is out of reach, and a stream is not. */
+function udpOf(hop: Hop, at: number, mode: UdpWay): UdpWay {
+  const udp = hop.udp === 'auto' ? mode : hop.udp
+  return udp === 'auto' && at > 0 ? 'tcp' : udp
 }
 
 function checkKind(name: string, hop: Upstream): void {

@@ -1,6 +1,6 @@
 /** What a dialer needs for a proxy by TCP, without mark or interface. */
 import type { Poller } from '../../src/io/poller.ts'
-import type { GatewayOptions, ProxyOptions } from '../../src/options.ts'
+import type { GatewayOptions, ProxyOptions, UdpWay } from '../../src/options.ts'
 import type { Arena } from '../../src/upstream/dialer.ts'
 import type { ProxyParts } from '../../src/upstream/proxy-dialer.ts'
 import type { HealthLog } from '../../src/upstream/proxy-health.ts'
@@ -15,9 +15,10 @@ export function socks5State(
   handshake: GatewayOptions['upstream']['handshake'],
   log: HealthLog,
   cells?: ProxyCells,
+  udp: UdpWay = 'auto',
 ): ProxyState {
   return new ProxyState(
-    { kind: 'socks5', server: { host, port }, ...user, isPerSource: false, udp: 'auto' },
+    { kind: 'socks5', server: { host, port }, ...user, isPerSource: false, udp },
     handshake,
     log,
     cells,

@@ -4,6 +4,7 @@
  */
 import { parseAddress } from '../../src/endpoint.ts'
 import type { Step } from './bad-socks.ts'
+import { type UdpInTcp, udpInTcp } from './udp-in-tcp.ts'
 import { type RelayAnswer, type RelayPlace, relay } from './udp-relay.ts'
 
 /** A reply that says "succeeded", by the form of its BND.ADDR. */
@@ -84,6 +85,8 @@ export const FAULTS = {
 
   // ---- UDP ----
   relay: (answer: RelayAnswer = 'full cone', place: RelayPlace = 'own'): Step[] => [...ASKED, relay(answer, place)],
+  /** No relay, but UDP in TCP. */
+  'udp in tcp': (how: UdpInTcp = 'full cone'): Step[] => [...ASKED, udpInTcp(how)],
   'relay for a time': (ms: number): Step[] => [...ASKED, relay('echo'), { waitMs: ms }, 'end'],
 } as const satisfies Record<string, (...args: never[]) => Step[]>
 

@@ -4,7 +4,7 @@ import { completeOptions } from '../../src/config/complete-options.ts'
 import { parseProxyUrl } from '../../src/config/proxy-url.ts'
 import { type Destination, parseAddress } from '../../src/endpoint.ts'
 import { Poller } from '../../src/io/poller.ts'
-import type { GatewayInput, GatewayOptions, ProxyOptions } from '../../src/options.ts'
+import type { GatewayInput, GatewayOptions, ProxyOptions, UdpWay } from '../../src/options.ts'
 import type { Arena, Association, Connected, DialError, Dialer } from '../../src/upstream/dialer.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
 import type { HealthLog } from '../../src/upstream/proxy-health.ts'
@@ -53,9 +53,10 @@ export function open(
   more: Partial<ProxyOptions> = {},
   log = silent,
   upstream: Partial<UpstreamOptions> = {},
+  udp: UdpWay = 'auto',
 ) {
   const { handshake, pool } = { ...PLAIN, ...upstream }
-  return openState(t, socks5State({ host: '127.0.0.1', port, ...more }, handshake, log), pool, log)
+  return openState(t, socks5State({ host: '127.0.0.1', port, ...more }, handshake, log, undefined, udp), pool, log)
 }
 
 /** A dialer for the URL of a proxy. */

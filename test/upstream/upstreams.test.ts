@@ -6,8 +6,9 @@ import { type Destination, parseAddress } from '../../src/endpoint.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { addon } from '../../src/io/addon.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
-import { closedPort, tcpServer, until } from '../helpers/sockets.ts'
-import { CLIENT, DEST, dial, openInput, outcomeOf, read, silent } from './rig.ts'
+import { closedPort, tcpServer, udpEnd, until } from '../helpers/sockets.ts'
+import { scriptOf } from '../helpers/socks-faults.ts'
+import { associated, CLIENT, DATA, DEST, dial, openInput, outcomeOf, read, SCRATCH, silent } from './rig.ts'
 
 const LOOPBACK = parseAddress('127.0.0.1')!
 
@@ -172,17 +173,64 @@ test('upstreams: what is asked for goes to the first hop alone: its address is t
   t.false(dialer.isUpstream({ address: parseAddress('192.0.2.2')!, port: 2 }))
 })
 
-test('upstreams: an association through a chain is refused, and nothing leaves beside it', async t => {
+test('upstreams: through a chain no relay is asked for, but UDP in TCP, and nothing leaves beside it', async t => {
   const a = await socks(t)
-  const b = await socks(t)
-  const failures: string[] = []
-  openInput(t, { proxy: [`socks5://127.0.0.1:${a.port}`, `socks5://127.0.0.1:${b.port}`] }).dialer.associate(CLIENT, {
-    onAssociated: () => t.fail(),
-    onAssociationFailed: ({ message }) => failures.push(message),
-    onDatagrams() {},
-  })
-  t.is(failures.length, 1)
+  const b = await startBadSocks(scriptOf(['udp in tcp', 'full cone']))
+  t.teardown(() => b.close())
+  const end = await udpEnd(t)
+  const rig = openInput(t, { proxy: [`socks5://127.0.0.1:${a.port}`, `socks5://127.0.0.1:${b.port}`] })
+  const association = await associated(t, rig)
+  t.deepEqual(
+    b.received.map(bytes => bytes[4]),
+    [5],
+  )
+  t.is(rig.poller.used, 1, 'the connection to the first')
+  rig.bytes.set([127, 0, 0, 1], DATA)
+  const header = association.writeHeader(DATA + 64, DATA, 4, end.port, 2)
+  rig.bytes.set(Buffer.from('hi'), DATA + 64 + header)
+  rig.words.set([0, 1, 0, DATA + 64, header + 2], SCRATCH / 4)
+  t.is(association.send(SCRATCH, SCRATCH + 12, 1), 1)
+  t.is((await end.next()).message.toString(), 'hi')
 })
+
+for (const [query, requests] of [
+  ['', 1],
+  ['?udp=associate', 0],
+  ['?udp=off', 0],
+] as const)
+  test(`upstreams: through a chain a proxy without UDP in TCP has no UDP${query && `, with ${query}`}`, async t => {
+    const a = await socks(t)
+    const b = await startBadSocks(scriptOf(['relay', 'echo']))
+    t.teardown(() => b.close())
+    const failures: string[] = []
+    openInput(t, { proxy: [`socks5://127.0.0.1:${a.port}`, `socks5://127.0.0.1:${b.port}${query}`] }).dialer.associate(
+      CLIENT,
+      {
+        onAssociated: () => t.fail(),
+        onAssociationFailed: ({ failure }) => failures.push(failure),
+        onDatagrams() {},
+      },
+    )
+    await until(() => failures.length === 1, 'the refusal')
+    t.deepEqual(failures, ['unsupported'])
+    t.is(b.received.length, requests)
+  })
+
+for (const [mode, query, command] of [
+  ['auto', '', 3],
+  ['tcp', '', 5],
+  ['tcp', '?udp=associate', 3],
+  ['associate', '?udp=tcp', 5],
+] as const)
+  test(`upstreams: udp.mode ${mode}${query && ` and ${query}`}: command ${command} comes first`, async t => {
+    const proxy = await startBadSocks(scriptOf(['silent after the request']))
+    t.teardown(() => proxy.close())
+    const rig = openInput(t, { proxy: `socks5://127.0.0.1:${proxy.port}${query}`, udp: { mode } })
+    const associating = rig.dialer.associate(CLIENT, { onAssociated() {}, onAssociationFailed() {}, onDatagrams() {} })
+    t.teardown(() => associating.close())
+    await until(() => proxy.received[0] !== undefined && proxy.received[0].length >= 13, 'the request')
+    t.is(proxy.received[0]![4], command)
+  })
 
 test('upstreams: direct, by address and by name', async t => {
   const port = await greeter(t)

@@ -1,0 +1,375 @@
+import test, { type ExecutionContext } from 'ava'
+import { parseAddress } from '../../src/endpoint.ts'
+import { addon } from '../../src/io/addon.ts'
+import type { UdpWay } from '../../src/options.ts'
+import type { Association, AssociationListener, DatagramFields, DialError } from '../../src/upstream/dialer.ts'
+import { type Connection, type Step, startBadSocks } from '../helpers/bad-socks.ts'
+import { closedPort, udpEnd, until } from '../helpers/sockets.ts'
+import { filler, scriptOf } from '../helpers/socks-faults.ts'
+import { type Frame, frame, framesIn } from '../helpers/udp-in-tcp.ts'
+import { CLIENT, DATA, open, type Rig, SCRATCH, silent } from './rig.ts'
+
+/** Places of the memory of the rig: what is sent, the slot of what comes, and the rows that tell of it. */
+const SENT = DATA
+const SLOT = 131_072
+const SLOT_BYTES = 65_536
+const FOUND = 262_144
+const EAGAIN = -11
+const TRUNCATED = 0xffff_ffff
+
+const ASKED: readonly Step[] = ['greeting', { send: [5, 0] }, 'request']
+const STANDS: readonly Step[] = [...ASKED, { send: [5, 0, 0, 1, 0, 0, 0, 0, 0, 0] }]
+
+interface Heard {
+  made: Association[]
+  failed: DialError[]
+  datagrams: number
+}
+
+function associate(t: ExecutionContext, { dialer }: Rig) {
+  const heard: Heard = { made: [], failed: [], datagrams: 0 }
+  const listener: AssociationListener = {
+    onAssociated: association => heard.made.push(association),
+    onAssociationFailed: error => heard.failed.push(error),
+    onDatagrams: () => heard.datagrams++,
+  }
+  const associating = dialer.associate(CLIENT, listener)
+  t.teardown(() => (heard.made[0] ?? associating).close())
+  return heard
+}
+
+async function stand(t: ExecutionContext, script: readonly Step[], mode: UdpWay = 'tcp') {
+  const bad = await startBadSocks(script)
+  t.teardown(() => bad.close())
+  const rig = open(t, bad.port, {}, silent, {}, mode)
+  const heard = associate(t, rig)
+  await until(() => heard.made.length === 1, 'the association')
+  return { bad, rig, heard, association: heard.made[0]! }
+}
+
+/** Sends a datagram to each, in one call; what send() says of them. */
+function send({ bytes, words }: Rig, association: Association, datagrams: readonly (readonly [string, Uint8Array])[]) {
+  const [addresses, messages, iovecs] = [SENT, SENT + 64, SENT + 32_768]
+  let at = SENT + 49_152
+  datagrams.forEach(([host, payload], row) => {
+    const address = parseAddress(host)!
+    bytes.set(address, addresses)
+    const header = association.writeHeader(at, addresses, address.length === 4 ? 4 : 6, 53, payload.length)
+    bytes.set(payload, at + 32)
+    words.set([2 * row, 2, 0], messages / 4 + 3 * row)
+    words.set([at, header, at + 32, payload.length], iovecs / 4 + 4 * row)
+    at += 32 + payload.length
+  })
+  return association.send(messages, iovecs, datagrams.length)
+}
+
+/** The payloads, with the source of each; a string for what is told of otherwise. */
+function receive({ bytes, words }: Rig, association: Association, slotBytes = SLOT_BYTES) {
+  words.set([SLOT, 0], SCRATCH / 4 + 8)
+  const rows = association.receive(SCRATCH + 32, 1, slotBytes, FOUND)
+  const out: DatagramFields = { family: 4, sourceAt: 0, port: 0, payloadAt: 0, payloadBytes: 0 }
+  return Array.from({ length: Math.max(0, rows) }, (_, row): string => {
+    const [at, length] = [words[FOUND / 4 + 2 * row]!, words[FOUND / 4 + 2 * row + 1]!]
+    if (length === TRUNCATED) return 'too large'
+    if (!association.parseDatagram(at, length, out)) return 'dropped'
+    const source = bytes.subarray(out.sourceAt, out.sourceAt + (out.family === 4 ? 4 : 16))
+    const payload = Buffer.from(bytes.subarray(out.payloadAt, out.payloadAt + out.payloadBytes))
+    return `${Buffer.from(source).toString('hex')}:${out.port} ${payload.length > 40 ? payload.length : payload}`
+  })
+}
+
+const view = ({ host, port, payload }: Frame) => [host, port, payload.toString()]
+
+test('stream-association: the request is command 5, and each datagram a frame behind it', async t => {
+  const { bad, rig, association } = await stand(t, [...STANDS, 'silence'])
+  const sent = send(rig, association, [
+    ['203.0.113.7', Buffer.from('one')],
+    ['2001:db8::7', Buffer.from('two')],
+    ['203.0.113.8', Buffer.from('three')],
+  ])
+  t.is(sent, 3)
+  await until(() => bad.received[0]!.length >= 3 + 10 + 13 + 25 + 15, 'the frames')
+  t.deepEqual([...bad.received[0]!.subarray(3, 13)], [5, 5, 0, 1, 0, 0, 0, 0, 0, 0])
+  t.deepEqual([...bad.received[0]!.subarray(13, 26)], [0, 3, 10, 1, 203, 0, 113, 7, 0, 53, ...Buffer.from('one')])
+  t.deepEqual(framesIn(Buffer.from(bad.received[0]!.subarray(13))).frames.map(view), [
+    ['203.0.113.7', 53, 'one'],
+    ['20010db8000000000000000000000007', 53, 'two'],
+    ['203.0.113.8', 53, 'three'],
+  ])
+})
+
+test('stream-association: what makes the server deaf is not sent: empty payloads, and more than it has room for', async t => {
+  const { rig, association } = await stand(t, [...STANDS, 'silence'])
+  t.is(association.writeHeader(SENT, SENT, 4, 53, 0), 0)
+  for (const [family, most] of [
+    [4, 1493],
+    [6, 1481],
+  ] as const)
+    t.is(association.writeHeader(SENT + 64, SENT, family, 53, most) + most, association.maxBytes)
+  t.is(rig.poller.used, 1, 'no socket but the connection')
+})
+
+const ONE = frame('203.0.113.7', 53, Buffer.from('one'))
+const TWO = frame('2001:db8::7', 54, Buffer.from('two'))
+const TOLD = ['cb007107:53 one', '20010db8000000000000000000000007:54 two']
+
+for (const piece of [1, 2, 3, 4, 9, 11, 13, 14, 100])
+  test(`stream-association: frames that come ${piece} bytes at a time are told whole`, async t => {
+    const { rig, heard, association } = await stand(t, [
+      ...STANDS,
+      { send: Buffer.concat([ONE, TWO, ONE]), piece },
+      'silence',
+    ])
+    const got: string[] = []
+    await until(() => {
+      if (heard.datagrams > 0) got.push(...receive(rig, association))
+      return got.length >= 3
+    }, 'the datagrams')
+    t.deepEqual(got, [...TOLD, TOLD[0]])
+  })
+
+test('stream-association: frames that come with the reply are told', async t => {
+  const [reply] = STANDS.slice(-1) as [{ send: number[] }]
+  const { rig, heard, association } = await stand(t, [
+    ...ASKED,
+    { send: Buffer.concat([Uint8Array.from(reply.send), ONE, TWO.subarray(0, 7)]) },
+    { waitMs: 30 },
+    { send: TWO.subarray(7) },
+    'silence',
+  ])
+  await until(() => heard.datagrams > 0, 'the event')
+  const got: string[] = []
+  await until(() => got.push(...receive(rig, association)) >= 2, 'the datagrams')
+  t.deepEqual(got, TOLD)
+})
+
+test('stream-association: more frames than there are rows: the rest is told by the next calls, and of an event', async t => {
+  const all = Buffer.concat(Array.from({ length: 200 }, () => ONE))
+  const { rig, heard, association } = await stand(t, [...STANDS, { send: all }, 'silence'])
+  await until(() => heard.datagrams > 0, 'the event')
+  const counts: number[] = []
+  await until(() => {
+    const got = receive(rig, association)
+    t.true(got.every(told => told === TOLD[0]))
+    counts.push(got.length)
+    return counts.reduce((sum, count) => sum + count) === 200
+  }, 'all of them')
+  t.is(Math.max(...counts), 64)
+})
+
+test('stream-association: of what does not fit its slot nothing is told but that, and the next frame is found', async t => {
+  const large = frame('203.0.113.7', 53, filler(20_000))
+  const { rig, association } = await stand(t, [
+    ...STANDS,
+    { send: Buffer.concat([ONE, large, TWO, large]), piece: 3_000 },
+    { send: ONE },
+    'silence',
+  ])
+  const got: string[] = []
+  await until(() => got.push(...receive(rig, association, 4_096)) >= 5, 'the datagrams')
+  t.deepEqual(got, [TOLD[0], 'too large', TOLD[1], 'too large', TOLD[0]])
+})
+
+test('stream-association: a datagram that the server has cut, perhaps, is dropped, and so is one from a name', async t => {
+  const name = Buffer.from([0, 1, 9, 3, 2, ...Buffer.from('ab'), 0, 53, 7])
+  const { rig, association } = await stand(t, [
+    ...STANDS,
+    {
+      send: Buffer.concat([frame('203.0.113.7', 1, filler(1_499)), frame('203.0.113.7', 2, filler(1_500)), name, ONE]),
+    },
+    'silence',
+  ])
+  const got: string[] = []
+  await until(() => got.push(...receive(rig, association)) >= 4, 'the datagrams')
+  t.deepEqual(got, ['cb007107:1 1499', 'dropped', 'dropped', TOLD[0]])
+})
+
+test('stream-association: a proxy that reads nothing: what has no room is lost, and what is taken arrives whole', async t => {
+  let come = Buffer.alloc(0)
+  let connection: Connection | undefined
+  const hold = (of: Connection) => {
+    connection = of
+    of.socket.removeAllListeners('data').on('data', chunk => {
+      come = Buffer.concat([come, chunk])
+    })
+    of.socket.pause()
+  }
+  const { rig, association } = await stand(t, [...STANDS, hold, 'silence'])
+  await until(() => connection !== undefined, 'the proxy')
+  const payloads = Array.from({ length: 7 }, (_, at) => filler(900 + at))
+  const datagrams = payloads.map(payload => ['203.0.113.7', payload] as const)
+  let taken = 0
+  let seen = 0
+  for (let round = 0; round < 4; round++) {
+    let sent: number
+    do {
+      sent = send(rig, association, datagrams)
+      taken += Math.max(0, sent)
+    } while (sent > 0)
+    t.is(sent, EAGAIN)
+    connection!.socket.resume()
+    await until(() => {
+      const { frames, used } = framesIn(come)
+      t.true(frames.every(({ payload }) => payload.equals(payloads[payload.length - 900]!)))
+      come = come.subarray(used)
+      seen += frames.length
+      return seen === taken && come.length === 0
+    }, 'all that was taken')
+    connection!.socket.pause()
+  }
+  t.true(taken > 400, `${taken}`)
+})
+
+for (const [name, last, message] of [
+  ['its end', 'end', /^the proxy closed the connection with UDP in TCP$/],
+  ['its reset', 'reset', /^the proxy broke off \(ECONNRESET\) the connection with UDP in TCP$/],
+  ['a frame that is none', { send: [0, 1, 2, 1, 1, 1, 1, 1, 1] }, /^what the proxy sends as UDP in TCP has no frames$/],
+] as const)
+  test(`stream-association: it ends with its connection: ${name}`, async t => {
+    const { rig, heard, association } = await stand(t, [...STANDS, { send: ONE }, { waitMs: 30 }, last, 'silence'])
+    const got: string[] = []
+    await until(() => {
+      if (heard.failed.length === 0) got.push(...receive(rig, association))
+      return heard.failed.length > 0
+    }, 'the end')
+    t.deepEqual(got, [TOLD[0]])
+    t.is(heard.failed.length, 1)
+    t.is(heard.failed[0]!.failure, 'upstream-down')
+    t.regex(heard.failed[0]!.message, message)
+    t.is(rig.poller.used, 0)
+  })
+
+test('stream-association: what comes with the end is told before it', async t => {
+  const last = ({ socket }: Connection) => void socket.end(ONE)
+  const { rig, heard, association } = await stand(t, [...STANDS, last])
+  await until(() => heard.datagrams > 0, 'the event')
+  const got: string[] = []
+  await until(() => got.push(...receive(rig, association)) > 0 && heard.failed.length > 0, 'the end')
+  t.deepEqual(got, [TOLD[0]])
+})
+
+// ---- which way ----
+
+test('udp-climb: a proxy without relay is asked for UDP in TCP by the same client, and by the next one first', async t => {
+  const bad = await startBadSocks(scriptOf(['udp in tcp', 'full cone']))
+  t.teardown(() => bad.close())
+  const rig = open(t, bad.port)
+  const end = await udpEnd(t)
+  const heard = associate(t, rig)
+  await until(() => heard.made.length === 1, 'the association')
+  t.deepEqual(
+    bad.received.map(bytes => bytes[4]),
+    [3, 5],
+  )
+  const second = associate(t, rig)
+  await until(() => second.made.length === 1, 'the next association')
+  t.deepEqual(
+    bad.received.map(bytes => bytes[4]),
+    [3, 5, 5],
+  )
+  const address = parseAddress('127.0.0.1')!
+  rig.bytes.set(address, SENT)
+  const header = second.made[0]!.writeHeader(SENT + 64, SENT, 4, end.port, 2)
+  rig.bytes.set(Buffer.from('hi'), SENT + 64 + header)
+  rig.words.set([0, 1, 0, SENT + 64, header + 2], SCRATCH / 4)
+  t.is(second.made[0]!.send(SCRATCH, SCRATCH + 12, 1), 1)
+  const { message, peer } = await end.next()
+  t.is(message.toString(), 'hi')
+  end.send(Buffer.from('answer'), peer.port)
+  const got: string[] = []
+  await until(() => got.push(...receive(rig, second.made[0]!)) > 0, 'the answer')
+  t.deepEqual(got, [`7f000001:${end.port} answer`])
+})
+
+test('udp-climb: a proxy without either is asked once; then each fails at once, without a connection', async t => {
+  const bad = await startBadSocks(scriptOf(['reply', 7]))
+  t.teardown(() => bad.close())
+  const lines: string[] = []
+  const line = (message = '') => void lines.push(message)
+  const rig = open(t, bad.port, {}, { info: line, warn: line })
+  const first = associate(t, rig)
+  await until(() => first.failed.length === 1, 'the refusal')
+  t.is(first.failed[0]!.failure, 'unsupported')
+  t.is(first.failed[0]!.message, 'the proxy answered 7 (command not supported)')
+  t.is(bad.received.length, 2)
+  const second = associate(t, rig)
+  t.is(second.failed.length, 1, 'within the call')
+  t.is(second.failed[0]!.failure, 'unsupported')
+  t.is(bad.received.length, 2)
+  t.deepEqual(lines, ['upstream up', 'the proxy carries no UDP: datagrams are answered with port unreachable'])
+})
+
+test('udp-climb: a proxy that closes in place of a reply is taken for one without relay at the third time', async t => {
+  const bad = await startBadSocks([...ASKED, 'end'])
+  t.teardown(() => bad.close())
+  const rig = open(t, bad.port)
+  rig.proxy.health.answered()
+  for (let count = 1; count <= 3; count++) {
+    const heard = associate(t, rig)
+    await until(() => heard.failed.length === 1, 'the failure')
+    t.is(heard.failed[0]!.failure, count < 3 ? 'upstream-down' : 'unsupported')
+  }
+  t.deepEqual(
+    bad.received.map(bytes => bytes[4]),
+    [3, 3, 3, 5],
+  )
+})
+
+test('udp-climb: a proxy that cannot be reached any more is asked anew when it is back', async t => {
+  const port = await closedPort()
+  const bad = await startBadSocks(scriptOf(['reply', 7]), '127.0.0.1', port)
+  const rig = open(t, port)
+  const first = associate(t, rig)
+  await until(() => first.failed.length === 1, 'the refusal')
+  t.is(rig.proxy.ladder.way, undefined)
+  await bad.close()
+  rig.dialer.connect({ address: parseAddress('203.0.113.7')!, port: 1 }, CLIENT, { onConnected() {}, onFailed() {} })
+  await until(() => !rig.proxy.health.isUp, 'the failure')
+  t.is(rig.proxy.ladder.way, 'associate')
+})
+
+test('udp-climb: giving up closes whatever is being tried', async t => {
+  const bad = await startBadSocks(at => (at === 0 ? scriptOf(['reply', 7]) : scriptOf(['silent after the request'])))
+  t.teardown(() => bad.close())
+  const rig = open(t, bad.port)
+  const failed: DialError[] = []
+  const associating = rig.dialer.associate(CLIENT, {
+    onAssociated: () => t.fail(),
+    onAssociationFailed: error => failed.push(error),
+    onDatagrams() {},
+  })
+  await until(() => bad.received.length === 2 && bad.received[1]!.length === 13, 'the second request')
+  t.is(associating.expire().message, 'the proxy has not answered the request: its destination does not answer, perhaps')
+  t.is(rig.poller.used, 0)
+  t.deepEqual(failed, [])
+})
+
+test('udp-climb: relays that stay silent are told to the ladder when their associations end', async t => {
+  const bad = await startBadSocks(scriptOf(['relay', 'echo']))
+  t.teardown(() => bad.close())
+  const rig = open(t, bad.port)
+  for (let count = 0; count < 4; count++) {
+    const heard = associate(t, rig)
+    await until(() => heard.made.length === 1, 'the association')
+    t.is(send(rig, heard.made[0]!, [['203.0.113.7', Buffer.from('x')]]), 1)
+    heard.made[0]!.close()
+  }
+  t.is(rig.proxy.ladder.way, 'tcp')
+
+  rig.proxy.ladder.forget()
+  for (let count = 0; count < 6; count++) {
+    const heard = associate(t, rig)
+    await until(() => heard.made.length === 1, 'the association')
+    if (count === 0) {
+      send(rig, heard.made[0]!, [['203.0.113.7', Buffer.from('x')]])
+      await until(() => heard.datagrams > 0, 'the echo')
+      t.is(receive(rig, heard.made[0]!).length, 1)
+    }
+    heard.made[0]!.close()
+  }
+  t.is(rig.proxy.ladder.way, 'associate')
+})
+
+test.after.always('stream-association: no descriptor is left', t => {
+  t.is(addon.openDescriptors(), 0)
+})
