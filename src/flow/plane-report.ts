@@ -88,9 +88,9 @@ export class PlaneReport {
   }
 
   /** As UdpHost.associationEnded. */
-  associationEnded(client: IpEndpoint, { message: reason }: DialError, wasMade: boolean): void {
+  associationEnded(client: IpEndpoint, { failure, message: reason }: DialError, wasMade: boolean): void {
     if (this.#log.debugEnabled) this.#log.debug('udp association ended', { client: formatEndpoint(client), reason })
-    if (wasMade) return
+    if (wasMade || failure === 'unsupported') return // who knows that there is no UDP has said so
     this.complain('datagrams cannot be relayed: clients get "port unreachable"', { reason })
   }
 

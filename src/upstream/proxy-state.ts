@@ -1,6 +1,5 @@
 /** A proxy, and all that is known of it: this outlives a dialer, whose stack may stop. */
 import type { GatewayOptions, Upstream } from '../options.ts'
-
 import { Authentication, authenticationCells } from './authentication.ts'
 import { HttpAuthentication } from './http-authentication.ts'
 import { ProxyAddress, proxyText } from './proxy-address.ts'

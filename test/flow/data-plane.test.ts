@@ -140,12 +140,24 @@ test('data-plane: datagrams wait for their association, the oldest going first a
   t.is(rig.dialer.associations.length, 1)
   t.is(formatEndpoint(rig.dialer.associations[0]!.client), '198.18.0.1:5000')
   t.is(rig.plane.counters().udp_queue_full, 6)
-  rig.dialer.associations[0]!.listener.onAssociationFailed({ failure: 'unsupported', message: 'no UDP here' })
+  rig.dialer.associations[0]!.listener.onAssociationFailed({ failure: 'general', message: 'no UDP here' })
   rig.plane.endTurn()
   const out = rig.take()
   t.is(out.length, 64)
   t.true(out.every(packet => packet.protocol === 1 && packet.payload[0] === 3 && packet.payload[1] === 3))
   t.is(rig.lines.filter(({ level }) => level === 'warn').length, 1)
+})
+
+test('data-plane: who knows that there is no UDP has said so: no warning of its own', async t => {
+  const rig = await open(t)
+  rig.send(udp(PAIR, 5000, 53, Buffer.from('x')))
+  rig.dialer.associations[0]!.listener.onAssociationFailed({ failure: 'unsupported', message: 'no UDP here' })
+  rig.plane.endTurn()
+  t.is(rig.take().length, 1)
+  t.deepEqual(
+    rig.lines.map(({ level }) => level),
+    ['debug'],
+  )
 })
 
 test('data-plane: the least recently used endpoint gives way', async t => {

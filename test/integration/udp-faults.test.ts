@@ -1,5 +1,5 @@
 /** What clients see of a UDP relay that misbehaves (RFC 1928 §7), and what is counted. */
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import type { Fault } from '../helpers/socks-faults.ts'
 import { FORGED_SOURCES, type RelayAnswer, type RelayPlace } from '../helpers/udp-relay.ts'
 import { createWorld, DEST4, endsWithFile, type GatewayProcess, PROXY4, until, type World } from './world.ts'
@@ -66,27 +66,25 @@ for (const place of places)
 const refusals: readonly (readonly [Fault, RegExp])[] = [
   [['relay', 'echo', 'port 0'], /says that its relay is 10\.8\.0\.2:0, which cannot be/],
   [['relay', 'echo', 'multicast'], /says that its relay is 239\.1\.2\.3:\d+, which cannot be/],
-  [['reply', 7], /answered 7 \(command not supported\)/],
   [['reply', 1], /answered 1 \(general failure\)/],
   [['accept and close'], /closed the connection before its choice of a method/],
   [['end in the reply', 'IPv4', 5], /closed the connection within its reply/],
   [['silent after the request'], /has not answered the request/],
 ]
 
+async function refused(t: ExecutionContext, fault: Fault, reason: RegExp): Promise<void> {
+  await world.far.call('setFault', ...fault)
+  const id = await client(t)
+  await world.near.call('connectUdp', id, DEST4, 7)
+  await world.near.call('sendUdp', id, 20)
+  await until(async () => (await world.near.call('viewUdp', id)).error !== '', 'an error')
+  t.is((await world.near.call('viewUdp', id)).error, 'ECONNREFUSED')
+  await until(() => gateway.logged('udp association ended').some(line => reason.test(String(line.reason))), 'the line')
+  await until(async () => (await gateway.status()).flows.every(({ state }) => state !== 'associating'), 'no dial')
+}
+
 for (const [fault, reason] of refusals)
-  test.serial(`udp-faults: ${fault.join(' ')}: ECONNREFUSED, and its reason`, async t => {
-    await world.far.call('setFault', ...fault)
-    const id = await client(t)
-    await world.near.call('connectUdp', id, DEST4, 7)
-    await world.near.call('sendUdp', id, 20)
-    await until(async () => (await world.near.call('viewUdp', id)).error !== '', 'an error')
-    t.is((await world.near.call('viewUdp', id)).error, 'ECONNREFUSED')
-    await until(
-      () => gateway.logged('udp association ended').some(line => reason.test(String(line.reason))),
-      'the line',
-    )
-    await until(async () => (await gateway.status()).flows.every(({ state }) => state !== 'associating'), 'no dial')
-  })
+  test.serial(`udp-faults: ${fault.join(' ')}: ECONNREFUSED, and its reason`, t => refused(t, fault, reason))
 
 test.serial('udp-faults: the control connection ends in mid-flow: the flow goes on, by another', async t => {
   await world.far.call('setFault', 'relay for a time', 1_200)
@@ -106,6 +104,11 @@ test.serial('udp-faults: the control connection ends in mid-flow: the flow goes 
   t.is(error, '')
   t.true(got.length > 0.9 * sent, `${got.length} of ${sent} came back`)
 })
+
+// after all others: it is not asked again for a while
+test.serial('udp-faults: reply 7: ECONNREFUSED, and its reason', t =>
+  refused(t, ['reply', 7], /answered 7 \(command not supported\)/),
+)
 
 test.serial('udp-faults: all this is a line a minute at most, and no descriptor is left of it', async t => {
   t.true(gateway.logged('datagrams cannot be relayed').length <= 1)
