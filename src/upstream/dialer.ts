@@ -84,7 +84,7 @@ export interface Association {
   readonly maxBytes: number
   /**
    * Writes the header for a destination (4 or 16 bytes at `addressAt`) and a payload of `payloadBytes` at `at`; its length, 0
-   * when the upstream carries no such payload.
+   * when the upstream carries no such payload. At most 22 bytes, towards a name 262.
    */
   writeHeader(at: number, addressAt: number, family: number, port: number, payloadBytes: number): number
   /**
@@ -97,7 +97,10 @@ export interface Association {
    * the association: the listener is told during this call.
    */
   receive(slots: number, count: number, slotBytes: number, found: number): number
-  /** Looks at a datagram that was received; false when it is malformed or must be dropped (a fragment, a name). */
+  /**
+   * Looks at a datagram that was received; false when it is malformed or must be dropped (a fragment, a source that is a name).
+   * Towards a name a source may be one: then there is no address.
+   */
   parseDatagram(at: number, length: number, out: DatagramFields): boolean
   /** Leaves no port behind. Idempotent; nothing is called afterwards. */
   close(): void
@@ -109,7 +112,11 @@ export interface Dialer {
    * @param client for whom: an upstream may be shown it
    */
   connect(destination: Destination, client: IpEndpoint, listener: DialListener): Dial
-  associate(client: IpEndpoint, listener: AssociationListener): Associating
+  /**
+   * @param name all its datagrams go to this name, which the upstream looks up, whatever address writeHeader is given: the port
+   *   is that of each
+   */
+  associate(client: IpEndpoint, listener: AssociationListener, name?: string): Associating
   /** The destination is the upstream itself: a route leads the gateway's own traffic into the tun. */
   isUpstream(endpoint: IpEndpoint): boolean
   counters(): Record<string, number>

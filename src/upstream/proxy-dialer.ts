@@ -19,7 +19,7 @@ import { unreachable } from './socks5-reasons.ts'
 import { StreamAssociation } from './stream-association.ts'
 import type { Transport } from './transport.ts'
 import { UdpClimb } from './udp-climb.ts'
-import type { UdpLadder } from './udp-ladder.ts'
+import type { UdpLadder, UdpRung } from './udp-ladder.ts'
 
 /** What connect() says of the network, not of this machine. */
 const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
@@ -107,18 +107,14 @@ export class ProxyDialer implements Dialer, OpeningHost {
     return this.#start(new ProxyDial(this, destination, client, listener))
   }
 
-  associate(client: IpEndpoint, listener: AssociationListener): Associating {
+  associate(client: IpEndpoint, listener: AssociationListener, name?: string): Associating {
     if (this.#through !== undefined && this.ladder.way === 'associate') {
       listener.onAssociationFailed(NOT_THROUGH)
       return { close() {}, expire: () => NOT_THROUGH }
     }
-    const climb = new UdpClimb(
-      this.ladder,
-      this.health,
-      (way, of) =>
-        this.#start(way === 'tcp' ? new StreamAssociation(this, client, of) : new Socks5Association(this, client, of)),
-      listener,
-    )
+    const open = (rung: UdpRung, of: AssociationListener) =>
+      this.#start(new (rung === 'tcp' ? StreamAssociation : Socks5Association)(this, client, of, name))
+    const climb = new UdpClimb(this.ladder, this.health, open, listener)
     climb.start()
     return climb
   }

@@ -55,15 +55,19 @@ export class Socks5Association extends Opening implements OneWay, Association, W
   #said = false
   #heard = false
   #relay: IpEndpoint | undefined
+  /** The header of each datagram, but for the port. */
+  readonly #toName: Uint8Array | undefined
   readonly #fields: UdpFields = { ...addressFields(), fragment: 0 }
   /** Connected to the relay, so that it hears nobody else. */
   #socket: Socket | undefined
   maxBytes = MAX_UDP_PAYLOAD_IPV4
 
-  constructor(dialer: AssociationHost, client: IpEndpoint, listener: AssociationListener) {
+  /** @param name 1 to 255 bytes */
+  constructor(dialer: AssociationHost, client: IpEndpoint, listener: AssociationListener, name?: string) {
     super(dialer, Command.udpAssociate, ANY_IPV4, client)
     this.#dialer = dialer
     this.listener = listener
+    if (name !== undefined) this.#toName = headerTo(new TextEncoder().encode(name))
   }
 
   protected override onOpened({ proxy, socket }: Handshake, fields: ReplyFields, _: unknown, readable: boolean): void {
@@ -159,13 +163,21 @@ export class Socks5Association extends Opening implements OneWay, Association, W
 
   writeHeader(at: number, addressAt: number, family: number, port: number): number {
     const { bytes } = this.#dialer.arena
+    const toName = this.#toName
+    if (toName !== undefined) {
+      bytes.set(toName, at)
+      bytes[at + toName.length - 2] = port >> 8
+      bytes[at + toName.length - 1] = port & 255
+      return toName.length
+    }
     return encodeUdpHeader(bytes, at, bytes, port, addressAt, family === 4 ? 4 : 16)
   }
 
   parseDatagram(at: number, length: number, out: DatagramFields): boolean {
     const fields = this.#fields
     const header = parseUdpHeader(this.#dialer.arena.bytes, at, length, fields)
-    if (header < 0 || fields.fragment !== 0 || fields.addressType === AddressType.name) return false
+    if (header < 0 || fields.fragment !== 0) return false
+    if (fields.addressType === AddressType.name && this.#toName === undefined) return false
     out.family = fields.addressType === AddressType.ipv4 ? 4 : 6
     out.sourceAt = fields.addressAt
     out.port = fields.port
@@ -196,6 +208,11 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     if (this.#said && !this.#heard) this.#dialer.ladder.deaf()
     if (this.#relay !== undefined) this.#dialer.relays.remove(this.#relay)
   }
+}
+
+/** RFC 1928 §7, with FRAG 0 and port 0. */
+function headerTo(name: Uint8Array): Uint8Array {
+  return Uint8Array.of(0, 0, 0, AddressType.name, name.length, ...name, 0, 0)
 }
 
 /** -EAGAIN means that the connection stands. */

@@ -11,9 +11,11 @@ import type { Arena, Association, AssociationListener, DatagramFields, DialError
 import type { Handshake } from './handshake.ts'
 import {
   encodeHevHeader,
+  encodeHevNameHeader,
   FORWARD_UDP,
   HEV_CUT_PAYLOAD_BYTES,
   HEV_HEADER_BYTES_IPV4,
+  HEV_MAX_NAME_BYTES,
   HEV_SERVER_PAYLOAD_IPV4,
   hevFields,
   parseHevDatagram,
@@ -48,6 +50,7 @@ export class StreamAssociation extends Opening implements OneWay, Association, W
   listener: AssociationListener
   readonly maxBytes = MAX_FRAME_BYTES
   readonly #dialer: StreamHost
+  readonly #name: Uint8Array | undefined
   #socket: Socket | undefined
   #closed = false
   /** The rest of a frame whose beginning has left. */
@@ -58,10 +61,12 @@ export class StreamAssociation extends Opening implements OneWay, Association, W
   #skip = 0
   #hungUp = false
 
-  constructor(dialer: StreamHost, client: IpEndpoint, listener: AssociationListener) {
+  /** @param name 1 to 248 bytes: of one that cannot be looked up the server reads no more, of this association */
+  constructor(dialer: StreamHost, client: IpEndpoint, listener: AssociationListener, name?: string) {
     super(dialer, FORWARD_UDP, ANY_IPV4, client)
     this.#dialer = dialer
     this.listener = listener
+    if (name !== undefined) this.#name = new TextEncoder().encode(name)
   }
 
   protected override onOpened(
@@ -100,6 +105,9 @@ export class StreamAssociation extends Opening implements OneWay, Association, W
   writeHeader(at: number, addressAt: number, family: number, port: number, payloadBytes: number): number {
     if (payloadBytes === 0) return 0
     const { bytes } = this.#dialer.arena
+    const name = this.#name
+    if (name !== undefined)
+      return name.length > HEV_MAX_NAME_BYTES ? 0 : encodeHevNameHeader(bytes, at, payloadBytes, name, port)
     return encodeHevHeader(bytes, at, payloadBytes, bytes, port, addressAt, family === 4 ? 4 : 16)
   }
 
@@ -213,7 +221,7 @@ export class StreamAssociation extends Opening implements OneWay, Association, W
 
   parseDatagram(at: number, length: number, out: DatagramFields): boolean {
     const header = parseHevHeader(this.#dialer.arena.bytes, at, length, fields)
-    if (header <= 0 || fields.addressType === AddressType.name) return false
+    if (header <= 0 || (fields.addressType === AddressType.name && this.#name === undefined)) return false
     if (fields.payloadLength === HEV_CUT_PAYLOAD_BYTES) return false
     out.family = fields.addressType === AddressType.ipv4 ? 4 : 6
     out.sourceAt = fields.addressAt

@@ -9,17 +9,21 @@ import { CLIENT, DATA, DEST, DEST6, FOUND, GREETED, open, type Rig, SCRATCH } fr
 
 type Heard = { associated: number; failed: DialError[]; datagrams: number }
 
-function associate(t: ExecutionContext, { dialer }: Rig) {
+function associate(t: ExecutionContext, { dialer }: Rig, name?: string) {
   const heard: Heard = { associated: 0, failed: [], datagrams: 0 }
   let made: Association | undefined
-  const associating = dialer.associate(CLIENT, {
-    onAssociated(association) {
-      heard.associated++
-      made = association
+  const associating = dialer.associate(
+    CLIENT,
+    {
+      onAssociated(association) {
+        heard.associated++
+        made = association
+      },
+      onAssociationFailed: error => heard.failed.push(error),
+      onDatagrams: () => heard.datagrams++,
     },
-    onAssociationFailed: error => heard.failed.push(error),
-    onDatagrams: () => heard.datagrams++,
-  })
+    name,
+  )
   t.teardown(() => (made ?? associating).close())
   return { associating, association: () => made!, heard }
 }
@@ -105,6 +109,28 @@ test('socks5: datagrams from the relay: IPv4, IPv6, and what is dropped', async 
   t.false(parse(0, 0, 0, 2, 192, 0, 2, 1, 0, 53), 'no address type')
   for (let length = 0; length < 10; length++) t.false(parse(...[0, 0, 0, 1, 192, 0, 2, 1, 0, 53].slice(0, length)))
   for (let length = 0; length < 22; length++) t.false(parse(...[0, 0, 0, 4, ...DEST6.address, 1, 0].slice(0, length)))
+})
+
+test('socks5: an association to a name: each datagram has it, and who answers may be called so', async t => {
+  const relay = await udpEnd(t)
+  const bad = await startBadSocks([...GREETED, { send: relayReply(parseAddress('127.0.0.1')!, relay.port) }, 'silence'])
+  t.teardown(() => bad.close())
+  const rig = open(t, bad.port)
+  const name = `${'b'.repeat(63)}.tést`
+  const { association: made, heard } = associate(t, rig, name)
+  await until(() => heard.associated === 1, 'the association')
+  const association = made()
+  rig.bytes.set(DEST.address, SCRATCH)
+  const bytes = Buffer.from(name)
+  for (const port of [443, 53]) {
+    t.is(association.writeHeader(DATA, SCRATCH, 4, port, 1), 7 + bytes.length)
+    const header = [0, 0, 0, 3, bytes.length, ...bytes, port >> 8, port & 255]
+    t.deepEqual([...rig.bytes.subarray(DATA, DATA + 7 + bytes.length)], header)
+  }
+  const fields: DatagramFields = { family: 4, sourceAt: 0, port: 0, payloadAt: 0, payloadBytes: 0 }
+  rig.bytes.set([0, 0, 0, 3, 1, 97, 0, 53, 7, 8], DATA)
+  t.true(association.parseDatagram(DATA, 10, fields))
+  t.deepEqual([fields.port, fields.payloadAt, fields.payloadBytes], [53, DATA + 8, 2])
 })
 
 for (const [name, last] of [

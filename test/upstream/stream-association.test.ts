@@ -1,7 +1,6 @@
 import test, { type ExecutionContext } from 'ava'
 import { parseAddress } from '../../src/endpoint.ts'
 import { addon } from '../../src/io/addon.ts'
-import type { UdpWay } from '../../src/options.ts'
 import type { Association, AssociationListener, DatagramFields, DialError } from '../../src/upstream/dialer.ts'
 import { type Connection, type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { closedPort, udpEnd, until } from '../helpers/sockets.ts'
@@ -26,23 +25,23 @@ interface Heard {
   datagrams: number
 }
 
-function associate(t: ExecutionContext, { dialer }: Rig) {
+function associate(t: ExecutionContext, { dialer }: Rig, name?: string) {
   const heard: Heard = { made: [], failed: [], datagrams: 0 }
   const listener: AssociationListener = {
     onAssociated: association => heard.made.push(association),
     onAssociationFailed: error => heard.failed.push(error),
     onDatagrams: () => heard.datagrams++,
   }
-  const associating = dialer.associate(CLIENT, listener)
+  const associating = dialer.associate(CLIENT, listener, name)
   t.teardown(() => (heard.made[0] ?? associating).close())
   return heard
 }
 
-async function stand(t: ExecutionContext, script: readonly Step[], mode: UdpWay = 'tcp') {
+async function stand(t: ExecutionContext, script: readonly Step[], name?: string) {
   const bad = await startBadSocks(script)
   t.teardown(() => bad.close())
-  const rig = open(t, bad.port, {}, silent, {}, mode)
-  const heard = associate(t, rig)
+  const rig = open(t, bad.port, {}, silent, {}, 'tcp')
+  const heard = associate(t, rig, name)
   await until(() => heard.made.length === 1, 'the association')
   return { bad, rig, heard, association: heard.made[0]! }
 }
@@ -107,6 +106,20 @@ test('stream-association: what makes the server deaf is not sent: empty payloads
   ] as const)
     t.is(association.writeHeader(SENT + 64, SENT, family, 53, most) + most, association.maxBytes)
   t.is(rig.poller.used, 1, 'no socket but the connection')
+})
+
+test('stream-association: towards a name each frame has it, and who answers may be called so', async t => {
+  const answer = Buffer.from([0, 1, 9, 3, 2, ...Buffer.from('ab'), 0, 53, 33])
+  const { rig, heard, association } = await stand(t, [...STANDS, { send: answer }, 'silence'], 'a.test')
+  t.is(association.writeHeader(SENT, SENT + 64, 4, 443, 258), 13)
+  t.deepEqual([...rig.bytes.subarray(SENT, SENT + 13)], [1, 2, 13, 3, 6, ...Buffer.from('a.test'), 1, 0xbb])
+  await until(() => heard.datagrams > 0, 'the answer')
+  t.regex(receive(rig, association)[0]!, /:53 !$/)
+})
+
+test('stream-association: a name that no frame can hold carries nothing', async t => {
+  const { association } = await stand(t, [...STANDS, 'silence'], 'x'.repeat(249))
+  t.is(association.writeHeader(SENT, SENT + 512, 4, 443, 1), 0)
 })
 
 const ONE = frame('203.0.113.7', 53, Buffer.from('one'))
