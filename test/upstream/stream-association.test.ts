@@ -13,6 +13,7 @@ const SENT = DATA
 const SLOT = 131_072
 const SLOT_BYTES = 65_536
 const FOUND = 262_144
+const OTHER = 524_288
 const EAGAIN = -11
 const TRUNCATED = 0xffff_ffff
 
@@ -23,6 +24,8 @@ interface Heard {
   made: Association[]
   failed: DialError[]
   datagrams: number
+  /** At each event of datagrams. */
+  onDatagrams?: () => void
 }
 
 function associate(t: ExecutionContext, { dialer }: Rig, name?: string) {
@@ -30,7 +33,10 @@ function associate(t: ExecutionContext, { dialer }: Rig, name?: string) {
   const listener: AssociationListener = {
     onAssociated: association => heard.made.push(association),
     onAssociationFailed: error => heard.failed.push(error),
-    onDatagrams: () => heard.datagrams++,
+    onDatagrams() {
+      heard.datagrams++
+      heard.onDatagrams?.()
+    },
   }
   const associating = dialer.associate(CLIENT, listener, name)
   t.teardown(() => (heard.made[0] ?? associating).close())
@@ -63,9 +69,9 @@ function send({ bytes, words }: Rig, association: Association, datagrams: readon
 }
 
 /** The payloads, with the source of each; a string for what is told of otherwise. */
-function receive({ bytes, words }: Rig, association: Association, slotBytes = SLOT_BYTES) {
+function receive({ bytes, words }: Rig, association: Association, slotBytes = SLOT_BYTES, count = 1) {
   words.set([SLOT, 0], SCRATCH / 4 + 8)
-  const rows = association.receive(SCRATCH + 32, 1, slotBytes, FOUND)
+  const rows = association.receive(SCRATCH + 32, count, slotBytes, FOUND)
   const out: DatagramFields = { family: 4, sourceAt: 0, port: 0, payloadAt: 0, payloadBytes: 0 }
   return Array.from({ length: Math.max(0, rows) }, (_, row): string => {
     const [at, length] = [words[FOUND / 4 + 2 * row]!, words[FOUND / 4 + 2 * row + 1]!]
@@ -181,6 +187,78 @@ test('stream-association: of what does not fit its slot nothing is told but that
   const got: string[] = []
   await until(() => got.push(...receive(rig, association, 4_096)) >= 5, 'the datagrams')
   t.deepEqual(got, [TOLD[0], 'too large', TOLD[1], 'too large', TOLD[0]])
+})
+
+/** Receives as a flow does: by events alone, each time until there are fewer than asked for. */
+function receiveByEvents(rig: Rig, heard: Heard, slotBytes: number): string[] {
+  const got: string[] = []
+  const most = 32
+  heard.onDatagrams = () => {
+    for (let rows = most; rows >= most && heard.failed.length === 0; ) {
+      const more = receive(rig, heard.made[0]!, slotBytes, most)
+      rows = more.length
+      got.push(...more)
+    }
+  }
+  heard.onDatagrams()
+  return got
+}
+
+test('stream-association: whoever reads by events misses nothing, and nothing is written behind the slot', async t => {
+  const payload = filler(900)
+  const all = Buffer.concat(Array.from({ length: 100 }, () => frame('203.0.113.7', 53, payload)))
+  const { rig, heard } = await stand(t, [...STANDS, { send: all }, 'silence'])
+  const got = receiveByEvents(rig, heard, 8_192)
+  await until(() => got.length === 100, 'all of them')
+  t.true(got.every(told => told === 'cb007107:53 900'))
+  t.true(rig.bytes.subarray(SLOT + 8_192, SLOT + 20_000).every(byte => byte === 0))
+})
+
+test('stream-association: an end that comes with datagrams, in one event, is not missed', async t => {
+  const last = ({ socket }: Connection) => void socket.end(ONE)
+  const { rig, heard } = await stand(t, [...STANDS, last])
+  await until(() => heard.datagrams > 0, 'the event')
+  const got = receiveByEvents(rig, heard, SLOT_BYTES)
+  await until(() => heard.failed.length === 1, 'the end')
+  t.deepEqual(got, [TOLD[0]])
+})
+
+test('stream-association: more datagrams than a call can take are left to the next', async t => {
+  const { bad, rig, association } = await stand(t, [...STANDS, 'silence'])
+  const many = Array.from({ length: 300 }, () => ['203.0.113.7', Buffer.from('one')] as const)
+  const taken = send(rig, association, many)
+  t.true(taken > 200 && taken < 300, `${taken}`)
+  t.is(send(rig, association, many.slice(taken)), 300 - taken)
+  await until(() => bad.received[0]!.length >= 13 + 300 * 13, 'the frames')
+  t.is(framesIn(Buffer.from(bad.received[0]!.subarray(13))).frames.length, 300)
+})
+
+test('stream-association: wherever a write ends, the next one begins there', async t => {
+  const { bad, rig, association } = await stand(t, [...STANDS, 'silence'])
+  const { io } = rig.poller
+  const writev = io.writev.bind(io)
+  let most = 0
+  // as a socket that has room for `most` bytes
+  io.writev = (fd, iovecs, count) => {
+    const [to, from] = [OTHER / 4, iovecs / 4]
+    for (let row = 0, left = most; row < 2 * count; left -= rig.words[to + row + 1]!, row += 2)
+      rig.words.set([rig.words[from + row]!, Math.min(rig.words[from + row + 1]!, left)], to + row)
+    return most === 0 ? EAGAIN : writev(fd, OTHER, count)
+  }
+  const three = ['first', 'second', 'third'].map(text => ['203.0.113.7', Buffer.from(text)] as const)
+  let frames = 0
+  for (let first = 1; first <= 46; first++) {
+    most = first
+    const taken = send(rig, association, three)
+    most = 0
+    t.is(send(rig, association, three), EAGAIN)
+    most = 1_000
+    t.is(send(rig, association, three), 3)
+    frames += taken + 3
+  }
+  await until(() => framesIn(Buffer.from(bad.received[0]!.subarray(13))).frames.length === frames, 'all frames')
+  const texts = framesIn(Buffer.from(bad.received[0]!.subarray(13))).frames.map(({ payload }) => payload.toString())
+  t.deepEqual([...new Set(texts)], ['first', 'second', 'third'])
 })
 
 test('stream-association: a datagram that the server has cut, perhaps, is dropped, and so is one from a name', async t => {
