@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "datagram_linux.h"
 #include "fault_throw.h"
 #include "memory.h"
 #include "socket_linux.h"
@@ -222,15 +223,28 @@ static napi_value read_packets(napi_env env, napi_callback_info info) { return m
 static napi_value write_packets(napi_env env, napi_callback_info info) { return move_batch(env, info, tun_write); }
 static napi_value read_stream(napi_env env, napi_callback_info info) { return move_stream(env, info, socket_read); }
 static napi_value write_stream(napi_env env, napi_callback_info info) { return move_stream(env, info, socket_write); }
-static napi_value recv_datagrams(napi_env env, napi_callback_info info) {
+
+static napi_value receive_with(napi_env env, napi_callback_info info,
+                               int (*receive)(const struct memory *, int, uint32_t, uint32_t, uint32_t, uint32_t)) {
   uint32_t a[5];
   struct io *io = enter(env, info, a, 5);
-  return leave(env, io == NULL ? -EBADF : socket_receive(&io->memory, (int)a[0], a[1], a[2], a[3], a[4]));
+  return leave(env, io == NULL ? -EBADF : receive(&io->memory, (int)a[0], a[1], a[2], a[3], a[4]));
 }
-static napi_value send_datagrams(napi_env env, napi_callback_info info) {
+
+static napi_value send_with(napi_env env, napi_callback_info info,
+                            int (*send)(const struct memory *, int, uint32_t, uint32_t, uint32_t, struct segmenting *)) {
   uint32_t a[4];
   struct io *io = enter(env, info, a, 4);
-  return leave(env, io == NULL ? -EBADF : socket_send(&io->memory, (int)a[0], a[1], a[2], a[3], &io->segmenting));
+  return leave(env, io == NULL ? -EBADF : send(&io->memory, (int)a[0], a[1], a[2], a[3], &io->segmenting));
+}
+
+static napi_value recv_datagrams(napi_env env, napi_callback_info info) { return receive_with(env, info, datagram_receive); }
+static napi_value send_datagrams(napi_env env, napi_callback_info info) { return send_with(env, info, datagram_send); }
+static napi_value recv_datagrams_from(napi_env env, napi_callback_info info) {
+  return receive_with(env, info, datagram_receive_from);
+}
+static napi_value send_datagrams_to(napi_env env, napi_callback_info info) {
+  return send_with(env, info, datagram_send_to);
 }
 
 static napi_value discard(napi_env env, napi_callback_info info) {
@@ -259,6 +273,8 @@ static bool give_methods(napi_env env, struct io *io, napi_value self) {
       {"writev", write_stream},
       {"recvDatagrams", recv_datagrams},
       {"sendDatagrams", send_datagrams},
+      {"recvDatagramsFrom", recv_datagrams_from},
+      {"sendDatagramsTo", send_datagrams_to},
       {"discard", discard},
       {"close", close_method},
   };

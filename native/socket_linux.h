@@ -4,9 +4,11 @@
 #ifndef TUNGATE_SOCKET_LINUX_H
 #define TUNGATE_SOCKET_LINUX_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "memory.h"
 
@@ -22,10 +24,23 @@ struct destination {
   const char *device;
 };
 
+union socket_address {
+  struct sockaddr any;
+  struct sockaddr_in v4;
+  struct sockaddr_in6 v6;
+};
+
+/** Returns the length of the socket address, 0 when the destination is none. */
+socklen_t socket_address(const struct destination *to, union socket_address *out);
+
 int socket_connect_tcp(const struct destination *to);
 int socket_connect_udp(const struct destination *to);
 /** `length` bytes of path; a leading NUL: the abstract namespace (unix(7)). */
 int socket_connect_unix(const char *path, size_t length);
+/** A UDP socket that hears everybody; `family` 4 or 6, which hears IPv6 alone. */
+int socket_open_udp(uint32_t family, uint32_t mark, const char *device);
+/** Two streams, connected to each other. */
+int socket_pair(int fds[2]);
 
 /** Takes SO_ERROR. */
 int socket_error(int fd);
@@ -37,18 +52,8 @@ void socket_reset_on_close(int fd);
 int socket_read(const struct memory *memory, int fd, uint32_t iovecs, uint32_t count);
 int socket_write(const struct memory *memory, int fd, uint32_t iovecs, uint32_t count);
 
-/** What the way to the upstream takes of UDP_SEGMENT: learned from what it refuses, so that it is not asked each time. */
-struct segmenting {
-  /** Datagrams of so many bytes and more leave one by one; 0: no limit is known. */
-  uint32_t refused_bytes;
-  /** Datagrams until it is tried again: a way may change. */
-  uint32_t retry_after;
-};
-
-/** See Io.recvDatagrams and Io.sendDatagrams. */
-int socket_receive(const struct memory *memory, int fd, uint32_t slots, uint32_t count, uint32_t slot_bytes,
-                   uint32_t found);
-int socket_send(const struct memory *memory, int fd, uint32_t datagrams, uint32_t iovecs, uint32_t count,
-                struct segmenting *segmenting);
+/** The same with one piece of any memory. */
+int socket_read_bytes(int fd, void *bytes, size_t length);
+int socket_write_bytes(int fd, void *bytes, size_t length);
 
 #endif

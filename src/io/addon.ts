@@ -92,6 +92,17 @@ export interface Io {
   sendDatagrams(fd: number, datagrams: number, iovecs: number, count: number): number
 
   /**
+   * As recvDatagrams, for a socket of openUdp: one row a slot, of a datagram with the header of RFC 1928 §7 in front that
+   * names its source. The row's offset is not that of its slot; 22 bytes of a slot are for the header.
+   */
+  recvDatagramsFrom(fd: number, slots: number, count: number, slotBytes: number, found: number): number
+  /**
+   * As sendDatagrams, for a socket of openUdp: the first iovec of each datagram begins with such a header, which names its
+   * destination and is not sent. -EINVAL: it does not, or names a name.
+   */
+  sendDatagramsTo(fd: number, datagrams: number, iovecs: number, count: number): number
+
+  /**
    * Gives the whole pages inside these iovecs back to the kernel (MADV_DONTNEED): they read as zeros afterwards. 0 or a
    * negative errno.
    */
@@ -140,6 +151,14 @@ export interface Addon {
   connectUnix(path: string): number
   /** A non-blocking connected UDP socket with large buffers. */
   connectUdp(address: Uint8Array, port: number, mark: number, device: string): number
+  /** A non-blocking UDP socket with large buffers that hears everybody, of one family; 6: IPv6 alone. */
+  openUdp(family: 4 | 6, mark: number, device: string): number
+  /** Two non-blocking Unix streams, connected to each other: 0, with their descriptors in `ends` (two of them), or a negative errno. */
+  socketPair(ends: Int32Array): number
+  /** One read() into memory of the caller's. Bytes read, 0 at end of stream, or a negative errno. */
+  readBytes(fd: number, bytes: Uint8Array): number
+  /** One send(MSG_NOSIGNAL). Bytes taken, or a negative errno. */
+  writeBytes(fd: number, bytes: Uint8Array): number
   /** Takes SO_ERROR: 0 or a negative errno. */
   socketError(fd: number): number
   /** shutdown(SHUT_WR): 0 or a negative errno. */

@@ -191,6 +191,53 @@ test('unix: bytes go both ways', async t => {
   }
 })
 
+test('unix: the two ends of a pair are streams, and end apart', t => {
+  const rig = openRig(t)
+  const [left, right] = pairOf(t)
+  t.is(addon.writeBytes(left, Buffer.from('to the right')), 12)
+  t.is(rig.io.readv(right, ...rig.iovecs(64)), 12)
+  t.is(Buffer.from(rig.part(0).subarray(0, 12)).toString(), 'to the right')
+  t.is(addon.shutdownWrite(left), 0)
+  t.is(rig.io.readv(right, ...rig.iovecs(64)), 0)
+  t.is(rig.io.writev(right, ...rig.iovecs(Buffer.from('back'))), 4)
+  const bytes = new Uint8Array(16)
+  t.is(addon.readBytes(left, bytes), 4)
+  t.is(Buffer.from(bytes.subarray(0, 4)).toString(), 'back')
+  t.is(addon.readBytes(left, bytes), EAGAIN)
+})
+
+test('unix: a pair holds a bounded number of bytes, and says when it has room again', async t => {
+  const rig = openRig(t)
+  const [left, right] = pairOf(t)
+  const chunk = Buffer.alloc(65_536, 7)
+  let sent = 0
+  for (let taken = 0; taken >= 0; sent += Math.max(taken, 0)) taken = addon.writeBytes(left, chunk)
+  t.true(sent >= 65_536 && sent < 4 << 20, `${sent}`)
+  rig.io.watch(left, 6, true)
+  rig.events.length = 0
+  let got = 0
+  for (let taken = 1; taken > 0; got += Math.max(taken, 0)) taken = addon.readBytes(right, new Uint8Array(100_000))
+  t.is(got, sent)
+  await until('writable', () => (rig.seen(6) & WRITABLE) !== 0)
+})
+
+test('unix: what is asked of a pair wrongly is a negative errno, and nothing stays open', t => {
+  const before = addon.openDescriptors()
+  for (const wrong of [new Int32Array(1), new Uint8Array(2), undefined]) {
+    t.is(addon.errnoName(addon.socketPair(wrong as Int32Array)), 'EINVAL')
+  }
+  t.is(addon.errnoName(addon.readBytes(-1, new Uint8Array(1))), 'EBADF')
+  t.is(addon.errnoName(addon.writeBytes(0, new Int32Array(1) as unknown as Uint8Array)), 'EINVAL')
+  t.is(addon.openDescriptors(), before)
+})
+
+/** Closed at the end of the test. */
+function pairOf(t: ExecutionContext): [number, number] {
+  const ends = new Int32Array(2)
+  t.is(addon.socketPair(ends), 0)
+  return [owned(t, ends[0]!), owned(t, ends[1]!)]
+}
+
 test('udp: datagrams go out and come in by batches, the empty one and the too long one told', async t => {
   const rig = openRig(t)
   const { socket, port, received } = await bindUdp(t)
