@@ -57,8 +57,8 @@ export class TcpRelay implements Watcher {
   /** Waits in the host's queue for another turn. */
   #queued = false
   #closed = false
-  /** An errno: the upstream's connection broke before the client has acknowledged its own. */
-  #brokenBy = 0
+  /** Why: the upstream's connection broke before the client has acknowledged its own. */
+  #brokenBy: string | undefined
 
   /** @param id the stack's number of the flow */
   constructor(host: RelayHost, id: number, connected: Connected, owner: RelayOwner) {
@@ -85,7 +85,7 @@ export class TcpRelay implements Watcher {
       const taken = this.#socket.poller.io.writev(this.#socket.fd, abi.iovecs, pieces)
       if (taken < 0) {
         this.#writable = false
-        if (taken !== EAGAIN) return this.#broken(taken)
+        if (taken !== EAGAIN) return this.#broken(brokenBy(taken))
         break
       }
       this.bytesUp += taken
@@ -115,7 +115,7 @@ export class TcpRelay implements Watcher {
 
   openClient(): void {
     this.clientOpen = true
-    if (this.#brokenBy !== 0) this.#broken(this.#brokenBy)
+    if (this.#brokenBy !== undefined) this.#broken(this.#brokenBy)
     else this.pumpDown()
   }
 
@@ -148,7 +148,7 @@ export class TcpRelay implements Watcher {
     this.#readable = false
     this.#unsure = false
     if (got === 0) this.#finishUpstream()
-    else if (got !== EAGAIN) this.#broken(got)
+    else if (got !== EAGAIN) this.#broken(brokenBy(got))
     return true
   }
 
@@ -162,6 +162,8 @@ export class TcpRelay implements Watcher {
   }
 
   #finishUpstream(): void {
+    const { fault } = this.#socket
+    if (fault !== undefined) return this.#owner.onBroken(fault)
     this.upstreamFinished = true
     this.#host.stack.exports.tg_tcp_finish(this.#id)
     this.#closeWhenDone()
@@ -201,7 +203,11 @@ export class TcpRelay implements Watcher {
     }
     if (events & ERROR && !this.#closed) {
       const error = this.#socket.takeError()
-      if (error !== 0) return this.#broken(error)
+      if (error !== 0) return this.#broken(brokenBy(error))
+    }
+    if (this.#hungUp && this.upstreamFinished && !this.#closed) {
+      const { fault } = this.#socket
+      if (fault !== undefined) return this.#broken(fault)
     }
     this.pumpDown()
   }
@@ -218,15 +224,15 @@ export class TcpRelay implements Watcher {
   }
 
   /** The upstream's connection broke. What it had sent before reaches the client before the reset does. */
-  #broken(errno: number): void {
+  #broken(reason: string): void {
     if (this.#closed) return
     this.#hungUp = true
     if (!this.clientOpen) {
-      this.#brokenBy = errno
+      this.#brokenBy = reason
       return
     }
     this.#drainBroken()
-    this.#owner.onBroken(`the upstream's connection broke: ${addon.errnoName(errno)}`)
+    this.#owner.onBroken(this.#socket.fault ?? reason)
   }
 
   #drainBroken(): void {
@@ -242,4 +248,8 @@ export class TcpRelay implements Watcher {
     this.#closed = true
     this.#socket.close(reset)
   }
+}
+
+function brokenBy(errno: number): string {
+  return `the upstream's connection broke: ${addon.errnoName(errno)}`
 }

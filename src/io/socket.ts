@@ -32,6 +32,10 @@ export function lacksResources(error: unknown): boolean {
 export class Socket {
   readonly fd: number
   readonly poller: Poller
+  /** Set before the end of stream by who feeds the socket: it is none, something behind it broke. One line for a log. */
+  fault: string | undefined
+  /** For who feeds the socket: it was closed, by its owner. */
+  onClose: ((reset: boolean) => void) | undefined
   readonly #token: number
   #open = true
 
@@ -51,6 +55,38 @@ export class Socket {
     if (poller.used >= poller.capacity) throw tooManyFiles()
     const fd = addon.connectTcp(to.address, to.port, binding.mark, binding.interface)
     return new Socket(poller, started(fd, 'connect', to), watcher)
+  }
+
+  /**
+   * A connection to a Unix socket, which stands, or throws SystemError: EAGAIN when as many wait there as may, so that it
+   * must be tried again. Unix sockets know no reset: who closes one in the middle has ended it in order.
+   */
+  static connectUnix(poller: Poller, path: string, watcher: Watcher): Socket {
+    if (poller.used >= poller.capacity) throw tooManyFiles()
+    return new Socket(poller, checked(addon.connectUnix(path), 'connect', path), watcher)
+  }
+
+  /** Two streams, connected to each other. */
+  static pair(poller: Poller, left: Watcher, right: Watcher): [Socket, Socket] {
+    if (poller.used + 2 > poller.capacity) throw tooManyFiles()
+    const ends = new Int32Array(2)
+    checked(addon.socketPair(ends), 'socketpair', 'socketpair')
+    let first: Socket | undefined
+    try {
+      first = new Socket(poller, ends[0]!, left)
+      return [first, new Socket(poller, ends[1]!, right)]
+    } catch (error) {
+      if (first === undefined) addon.close(ends[1]!, false)
+      else first.close()
+      throw error
+    }
+  }
+
+  /** A UDP socket that hears everybody, of one family: see Io.recvDatagramsFrom and Io.sendDatagramsTo. */
+  static openUdp(poller: Poller, family: 4 | 6, binding: Binding, watcher: Watcher): Socket {
+    if (poller.used >= poller.capacity) throw tooManyFiles()
+    const fd = addon.openUdp(family, binding.mark, binding.interface)
+    return new Socket(poller, checked(fd, 'socket', `UDP over IPv${family}`), watcher)
   }
 
   /** A UDP socket that hears only `to`. */
@@ -99,6 +135,7 @@ export class Socket {
     this.#open = false
     this.poller.remove(this.#token)
     addon.close(this.fd, reset)
+    this.onClose?.(reset)
   }
 }
 
@@ -107,7 +144,12 @@ function tooManyFiles(): SystemError {
 }
 
 function started(fd: number, syscall: string, to: IpEndpoint): number {
-  if (fd >= 0) return fd
-  const name = addon.errnoName(fd)
-  throw new SystemError(name, `${syscall} ${formatEndpoint(to)}: ${name}`, syscall, -fd)
+  return fd >= 0 ? fd : checked(fd, syscall, formatEndpoint(to))
+}
+
+/** What the addon said, when it is no negative errno. */
+function checked(result: number, syscall: string, what: string): number {
+  if (result >= 0) return result
+  const name = addon.errnoName(result)
+  throw new SystemError(name, `${syscall} ${what}: ${name}`, syscall, -result)
 }
