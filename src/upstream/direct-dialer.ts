@@ -4,7 +4,17 @@ import { type Destination, type IpEndpoint, parseAddress } from '../endpoint.ts'
 import type { SystemError } from '../errors.ts'
 import type { Poller } from '../io/poller.ts'
 import { type Binding, lacksResources, type Socket } from '../io/socket.ts'
-import type { Associating, AssociationListener, Dial, DialError, Dialer, DialFailure, DialListener } from './dialer.ts'
+import type {
+  Arena,
+  Associating,
+  AssociationListener,
+  Dial,
+  DialError,
+  Dialer,
+  DialFailure,
+  DialListener,
+} from './dialer.ts'
+import { DirectAssociation } from './direct-association.ts'
 import { interleaved, Race, type RaceListener } from './race.ts'
 
 /** connect(2). */
@@ -20,16 +30,17 @@ const FAILURES: { readonly [errno: string]: DialFailure } = {
   EADDRNOTAVAIL: 'net-unreachable',
 }
 
-const NO_UDP: DialError = { failure: 'unsupported', message: 'datagrams do not go directly yet' }
-
 export class DirectDialer implements Dialer {
   readonly #poller: Poller
+  readonly #arena: Arena
   readonly #binding: Binding
+  readonly #associations = new Set<DirectAssociation>()
   readonly #dials = new Set<DirectDial>()
   readonly #counters = { direct_dials: 0, direct_failures: 0 }
 
-  constructor(poller: Poller, binding: Binding) {
+  constructor(poller: Poller, arena: Arena, binding: Binding) {
     this.#poller = poller
+    this.#arena = arena
     this.#binding = binding
   }
 
@@ -38,27 +49,44 @@ export class DirectDialer implements Dialer {
     const dial = new DirectDial(this, listener)
     this.#dials.add(dial)
     if ('address' in destination) dial.race([destination])
-    else void this.#lookUp(destination.name, destination.port, dial)
+    else {
+      const { name, port } = destination
+      const onFound = (addresses: readonly Uint8Array[]) =>
+        dial.race(interleaved(addresses.map(address => ({ address, port }))))
+      this.#lookUp(name, onFound, error => dial.fail(error))
+    }
     return dial
   }
 
-  /** A turn of its own comes behind the look-up. */
-  async #lookUp(name: string, port: number, dial: DirectDial): Promise<void> {
-    let endpoints: IpEndpoint[]
-    try {
-      const found = await lookup(name, { all: true })
-      endpoints = found.map(({ address }) => ({ address: parseAddress(address)!, port }))
-    } catch (error) {
-      const { code } = error as { code?: string }
-      const message = `the name cannot be looked up (${code})`
-      return this.#poller.turn(() => dial.fail({ failure: 'host-unreachable', message }))
-    }
-    this.#poller.turn(() => dial.race(interleaved(endpoints)))
+  /** One of the two is called, in a turn of its own. Addresses are one or more, those to try first at the front. */
+  #lookUp(
+    name: string,
+    onFound: (addresses: readonly Uint8Array[]) => void,
+    onFailed: (error: DialError) => void,
+  ): void {
+    lookup(name, { all: true }).then(
+      found => {
+        const addresses = found.map(({ address }) => parseAddress(address)).filter(address => address !== undefined)
+        this.#poller.turn(() => (addresses.length > 0 ? onFound(addresses) : onFailed(unknownName('ENODATA'))))
+      },
+      (error: { code?: string }) => this.#poller.turn(() => onFailed(unknownName(error.code))),
+    )
   }
 
-  associate(_client: IpEndpoint, listener: AssociationListener): Associating {
-    listener.onAssociationFailed(NO_UDP)
-    return { close() {}, expire: () => NO_UDP }
+  /** @param name all datagrams go there */
+  associate(_client: IpEndpoint, listener: AssociationListener, name?: string): Associating {
+    this.#counters.direct_dials++
+    const onClose = () => void this.#associations.delete(association)
+    const association = new DirectAssociation(this.#poller, this.#arena, this.#binding, listener, onClose)
+    this.#associations.add(association)
+    if (name === undefined) this.#poller.later(() => association.open())
+    else
+      this.#lookUp(
+        name,
+        ([first]) => association.open(first),
+        error => association.fail(error),
+      )
+    return association
   }
 
   newRace(endpoints: readonly IpEndpoint[], listener: RaceListener): Race {
@@ -80,8 +108,14 @@ export class DirectDialer implements Dialer {
 
   close(): void {
     for (const dial of this.#dials) dial.cancel()
+    for (const association of this.#associations) association.close()
   }
 }
+
+const unknownName = (reason: string | undefined): DialError => ({
+  failure: 'host-unreachable',
+  message: `the name cannot be looked up (${reason})`,
+})
 
 class DirectDial implements Dial, RaceListener {
   readonly #dialer: DirectDialer

@@ -119,7 +119,7 @@ export class Dialers {
     for (const [at, hop] of hops.entries()) {
       if (hop.kind === 'reject') return new RejectDialer()
       if (hop.kind === 'direct') {
-        last = new DirectDialer(poller, bindingOf(hop, bind))
+        last = new DirectDialer(poller, arena, bindingOf(hop, bind))
         continue
       }
       const proxy = this.#upstreams.state(name, at)
