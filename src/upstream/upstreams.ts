@@ -1,6 +1,5 @@
 /** All upstreams of a gateway, by name: what is known of them outlives a stack, and is one truth for all threads. */
-import type { Destination, IpEndpoint } from '../endpoint.ts'
-import { parseAddress } from '../endpoint.ts'
+import { type Destination, parseAddress } from '../endpoint.ts'
 import { ConfigError } from '../errors.ts'
 import type { Poller } from '../io/poller.ts'
 import type { Binding } from '../io/socket.ts'
@@ -91,7 +90,7 @@ export interface DialerParts {
   readonly log: Pick<HealthLog, 'warn'>
 }
 
-/** The dialers of one data plane, made as they are asked for. */
+/** The dialers of one data plane, made as they are asked for, and then the asker's to close. */
 export class Dialers {
   readonly #upstreams: Upstreams
   readonly #parts: DialerParts
@@ -137,23 +136,10 @@ export class Dialers {
     return last!
   }
 
-  /** It is where packets of the gateway itself go. */
-  isUpstream(endpoint: IpEndpoint): boolean {
-    for (const dialer of this.#made.values()) if (dialer.isUpstream(endpoint)) return true
-    return false
-  }
-
-  /** The sums of all. */
-  counters(): Record<string, number> {
-    const sums: Record<string, number> = {}
-    for (const dialer of this.#made.values())
-      for (const [name, value] of Object.entries(dialer.counters())) sums[name] = (sums[name] ?? 0) + value
-    return sums
-  }
-
-  /** Idempotent. */
-  close(): void {
-    for (const dialer of this.#made.values()) dialer.close()
+  /** Of all upstreams, by name. */
+  all(): ReadonlyMap<string, Dialer> {
+    for (const name of Object.keys(this.#upstreams.options.upstreams)) this.get(name)
+    return this.#made
   }
 }
 
