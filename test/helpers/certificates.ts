@@ -17,6 +17,9 @@ export interface CertificateOptions {
   readonly hosts?: readonly string[]
   /** undefined: it signs itself, and may sign others. */
   readonly issuer?: Certificate
+  /** UTCTime (RFC 5280 §4.1.2.5.1) of its first and last second. */
+  readonly from?: string
+  readonly until?: string
 }
 
 const SEQUENCE = 0x30
@@ -51,14 +54,20 @@ function extensions(isIssuer: boolean, hosts: readonly string[]): Buffer {
 
 let serial = 0
 
-export function makeCertificate({ name, hosts = [], issuer }: CertificateOptions): Certificate {
+export function makeCertificate({
+  name,
+  hosts = [],
+  issuer,
+  from = '200101000000Z',
+  until = '491231235959Z',
+}: CertificateOptions): Certificate {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const content = sequence(
     tlv(0xa0, tlv(INTEGER, Uint8Array.of(2))),
     tlv(INTEGER, Uint8Array.of(1, serial >> 8, serial++ & 255)),
     ECDSA_SHA256,
     nameOf(issuer?.name ?? name),
-    sequence(tlv(UTC_TIME, Buffer.from('200101000000Z')), tlv(UTC_TIME, Buffer.from('491231235959Z'))),
+    sequence(tlv(UTC_TIME, Buffer.from(from)), tlv(UTC_TIME, Buffer.from(until))),
     nameOf(name),
     publicKey.export({ type: 'spki', format: 'der' }),
     extensions(issuer === undefined, hosts),

@@ -1,0 +1,278 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { TLSSocket } from 'node:tls'
+import test, { type ExecutionContext } from 'ava'
+import { addon } from '../../src/io/addon.ts'
+import { until } from '../helpers/sockets.ts'
+import { pattern } from '../stack/rig.ts'
+import { openTls, serverOf, tlsServer } from './tls-rig.ts'
+import { connected, NOBODY, User } from './transport-rig.ts'
+
+const sha256 = (bytes: readonly Uint8Array[]) =>
+  bytes.reduce((hash, part) => hash.update(part), createHash('sha256')).digest('hex')
+
+/** Everything until the other side ends; the socket stays open. */
+function readAll(socket: TLSSocket): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  socket.on('data', chunk => chunks.push(chunk))
+  return once(socket, 'end').then(() => Buffer.concat(chunks))
+}
+
+/** A user that is connected, and the server's end of it. */
+async function pair(t: ExecutionContext, options: Parameters<typeof tlsServer>[2] = {}) {
+  const end = await tlsServer(t, () => {}, options)
+  const { transport, poller } = openTls(t, end.port)
+  const user = await connected(t, transport)
+  t.is(user.error, undefined)
+  await until(() => end.sockets.length === 1, 'the server')
+  return { end, transport, poller, user, peer: end.sockets[0]!, raw: end.raw[0]! }
+}
+
+test('tls: bytes go both ways, and the peer is that of the connection below', async t => {
+  const { user, peer, transport } = await pair(t)
+  t.is(user.peer, transport.peer)
+  peer.pipe(peer)
+  await user.send('ping')
+  await until(() => user.text === 'ping', 'the answer')
+})
+
+test('tls: what the server says first is the first', async t => {
+  const { port } = await tlsServer(t, socket => void socket.write('welcome'))
+  const user = await connected(t, openTls(t, port).transport)
+  await until(() => user.text === 'welcome', 'the welcome')
+})
+
+for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+  const title = (text: string) => `tls: ${maxVersion}: ${text}`
+
+  test.serial(title('the end of the user is a close_notify, and what comes back still comes'), async t => {
+    const before = addon.openDescriptors()
+    const { user, peer, raw } = await pair(t, { maxVersion })
+    const received = readAll(peer)
+    const data = pattern(300_000)
+    await user.send(data)
+    user.socket!.end()
+    t.true((await received).equals(data))
+    const rawEnded = once(raw, 'close')
+    peer.end('still')
+    await until(() => user.ended !== undefined, 'the end')
+    t.is(user.text, 'still')
+    t.is(user.ended, 'FIN')
+    t.is(user.socket!.fault, undefined)
+    await rawEnded
+    user.socket!.close()
+    t.is(addon.openDescriptors(), before)
+  })
+
+  test.serial(title('a close_notify is an end of stream, and what is sent still goes'), async t => {
+    const before = addon.openDescriptors()
+    const { user, peer } = await pair(t, { maxVersion })
+    const received = readAll(peer)
+    const data = pattern(300_000)
+    peer.end(data)
+    await until(() => user.ended !== undefined, 'the end')
+    t.true(Buffer.concat(user.received).equals(data))
+    t.is(user.socket!.fault, undefined)
+    await user.send('still')
+    user.socket!.end()
+    t.is((await received).toString(), 'still')
+    t.is(user.socket!.fault, undefined)
+    await until(() => addon.openDescriptors() === before + 1, 'the connection closed')
+  })
+
+  for (const how of ['end', 'resetAndDestroy'] as const)
+    test.serial(title(`a cut (${how}) without close_notify is a fault, behind all that came before`), async t => {
+      const before = addon.openDescriptors()
+      const { user, peer, raw } = await pair(t, { maxVersion })
+      const data = pattern(1_000_000)
+      peer.write(data)
+      await until(() => user.receivedBytes === data.length, 'the bytes')
+      user.isReading = false
+      await new Promise(resolve => peer.write('last', resolve))
+      raw[how]()
+      await until(() => user.socket!.fault !== undefined, 'the fault')
+      t.regex(
+        user.socket!.fault!,
+        how === 'end' ? /was cut inside of TLS .*close_notify/ : /inside of TLS \(ECONNRESET\)/,
+      )
+      user.isReading = true
+      user.read()
+      t.is(Buffer.concat(user.received).subarray(data.length).toString(), 'last')
+      t.is(user.ended, 'FIN')
+      t.is(addon.openDescriptors(), before + 1, 'the user has its own alone')
+    })
+
+  test.serial(title('a second handshake needs no certificate'), async t => {
+    const reused: boolean[] = []
+    const { port } = await tlsServer(t, socket => reused.push(socket.isSessionReused()) && socket.write('x'), {
+      maxVersion,
+    })
+    const { transport, server } = openTls(t, port)
+    for (let at = 0; at < 3; at++) {
+      const user = await connected(t, transport)
+      await until(() => user.text === 'x' && server.session !== undefined, 'a ticket')
+      user.socket!.close(true)
+    }
+    t.deepEqual(reused, [false, true, true])
+  })
+}
+
+test.serial('tls: a reset of the user is one for the proxy, and nothing stays open', async t => {
+  const before = addon.openDescriptors()
+  const { user, peer } = await pair(t)
+  const failed = new Promise(resolve => peer.resume().once('error', resolve))
+  await user.send('half of a mess')
+  user.socket!.close(true)
+  t.like(await failed, { code: 'ECONNRESET' })
+  t.is(addon.openDescriptors(), before)
+})
+
+test.serial('tls: a user that closes in order leaves nothing behind, and all that it has sent arrives', async t => {
+  const before = addon.openDescriptors()
+  const { user, peer } = await pair(t)
+  peer.write('not read by the user')
+  const data = pattern(100_000)
+  await user.send(data)
+  user.socket!.close()
+  t.true((await readAll(peer)).equals(data))
+  await until(() => addon.openDescriptors() === before, 'all closed')
+})
+
+test.serial('tls: who closes both directions before is not told of a cut behind them', async t => {
+  const { user, peer, raw } = await pair(t)
+  user.socket!.end()
+  peer.resume().end('bye')
+  await until(() => user.ended !== undefined, 'the end')
+  raw.resetAndDestroy()
+  await until(() => raw.destroyed, 'the reset')
+  t.is(user.socket!.fault, undefined)
+})
+
+async function flow(t: ExecutionContext, bytes: number) {
+  const { user, peer } = await pair(t)
+  const part = pattern(1_000_000)
+  const parts = Array.from({ length: bytes / part.length }, () => part)
+  const up: Buffer[] = []
+  peer.on('data', chunk => up.push(chunk))
+  for (const each of parts) if (!peer.write(each)) await once(peer, 'drain')
+  peer.end()
+  for (const each of parts) await user.send(each)
+  user.socket!.end()
+  await Promise.all([until(() => user.ended === 'FIN', 'the end', 20_000), once(peer, 'end')])
+  t.is(sha256(user.received), sha256(parts))
+  t.is(sha256(up), sha256(parts))
+}
+
+test('tls: twenty megabytes each way arrive as they were sent', t => flow(t, 20_000_000))
+
+/** What `write` lets go until nothing moves any more. */
+async function untilStill(count: () => number): Promise<number> {
+  for (let last = -1; ; ) {
+    const now = count()
+    if (now === last) return now
+    last = now
+    await delay(100)
+  }
+}
+
+test('tls: a user that does not read holds the proxy up, and gets all when it reads', async t => {
+  const { user, peer } = await pair(t)
+  user.isReading = false
+  const data = pattern(40_000_000)
+  peer.end(data)
+  await untilStill(() => peer.writableLength)
+  t.true(peer.writableLength > 0, 'it was held up')
+  user.isReading = true
+  user.read()
+  await until(() => user.ended !== undefined, 'the end', 20_000)
+  t.is(sha256(user.received), sha256([data]))
+})
+
+test('tls: a proxy that does not read holds the user up, within a few megabytes', async t => {
+  const { user, peer, raw } = await pair(t)
+  peer.pause()
+  let sent = 0
+  const part = pattern(100_000)
+  const sending = (async () => {
+    for (; sent < 40_000_000; sent += part.length) await user.send(part)
+  })()
+  const taken = await untilStill(() => sent)
+  t.true(taken < 20_000_000, `${taken}`)
+  let arrived = 0
+  peer.on('data', chunk => {
+    arrived += chunk.length
+  })
+  peer.resume()
+  await sending
+  await until(() => arrived === sent, 'all of it', 20_000)
+  t.true(raw.bytesRead > arrived)
+})
+
+test.serial('tls: given up at any moment, nothing is called and nothing stays open', async t => {
+  const { port } = await tlsServer(t)
+  const { transport } = openTls(t, port)
+  const before = addon.openDescriptors()
+  for (let delayMs = 0; delayMs < 12; delayMs++) {
+    const user = new User()
+    const connecting = transport.connect(user, NOBODY)
+    await delay(delayMs / 2)
+    if (user.calls > 0) user.socket!.close(true)
+    else {
+      connecting.cancel()
+      connecting.cancel()
+      await delay(20)
+      t.is(user.calls, 0)
+    }
+    t.is(addon.openDescriptors(), before)
+  }
+})
+
+test.serial(
+  'tls: without a descriptor for the pair the dial fails for this machine, and nothing stays open',
+  async t => {
+    const { port } = await tlsServer(t)
+    const { transport, poller } = openTls(t, port)
+    const before = addon.openDescriptors()
+    Object.assign(poller, { capacity: 2 })
+    const user = await connected(t, transport)
+    t.like(user.error, { failure: 'no-resources' })
+    t.is(user.end, 'local')
+    t.is(addon.openDescriptors(), before)
+  },
+)
+
+test.serial('tls: the close of the transport is no end in order', async t => {
+  const before = addon.openDescriptors()
+  const { user, transport } = await pair(t)
+  const late = new User()
+  transport.connect(late, NOBODY)
+  transport.close()
+  await until(() => user.ended !== undefined, 'the end')
+  t.regex(user.socket!.fault!, /gateway/)
+  t.is(addon.openDescriptors(), before + 1)
+  t.is(late.calls, 0)
+})
+
+test('tls: TLS inside of TLS, with a cut of the outer one', async t => {
+  const inner = await tlsServer(t, socket => socket.pipe(socket))
+  const outer = await tlsServer(t, socket => {
+    inner.forward(socket)
+  })
+  const below = serverOf().server
+  const { transport } = openTls(
+    t,
+    0,
+    serverOf().server,
+    poller => openTls(t, outer.port, below, undefined, poller).transport,
+  )
+  const user = await connected(t, transport)
+  t.is(user.error, undefined)
+  const data = pattern(500_000)
+  await user.send(data)
+  await until(() => user.receivedBytes === data.length, 'the answer')
+  t.true(Buffer.concat(user.received).equals(data))
+  outer.raw[0]!.end()
+  await until(() => user.ended !== undefined, 'the end')
+  t.regex(user.socket!.fault!, /was cut inside of TLS/)
+})
