@@ -234,7 +234,7 @@ export abstract class Handshake implements TransportUser {
     if (awaited === undefined) this.fail('upstream-down', 'the proxy closed a connection that waited', 'closed')
     else if (awaited === 'connect') this.fail('upstream-down', unreachable(errno || 'closed'), 'unreached')
     else if (!this.onBroken(awaited)) {
-      const message = broken(awaited, this.isWithin, errno)
+      const message = this.socket.fault ?? broken(awaited, this.isWithin, errno)
       this.fail('upstream-down', message, awaited === 'method' ? 'closed' : 'unanswered')
     }
   }
