@@ -33,7 +33,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   io: [],
   stack: [],
   tun: ['io'],
-  upstream: ['io'],
+  upstream: ['io', 'config/regular-file.ts'],
   dns: [],
   flow: ['io', 'type stack', 'type tun/tun.ts', 'type upstream/dialer.ts'],
   rules: ['config'],

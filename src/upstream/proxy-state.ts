@@ -1,4 +1,5 @@
 /** A proxy, and all that is known of it: this outlives a dialer, whose stack may stop. */
+import { readRegularFile } from '../config/regular-file.ts'
 import type { GatewayOptions, Upstream } from '../options.ts'
 import { Authentication, authenticationCells } from './authentication.ts'
 import { HttpAuthentication } from './http-authentication.ts'
@@ -6,7 +7,12 @@ import { ProxyAddress, proxyText } from './proxy-address.ts'
 import { type HealthLog, healthCells, ProxyHealth } from './proxy-health.ts'
 import { Relays, relayCells } from './relays.ts'
 import { Manners } from './socks5-manners.ts'
+import { tlsOptions } from './tls-options.ts'
+import { TlsServer } from './tls-server.ts'
 import { ladderCells, UdpLadder } from './udp-ladder.ts'
+
+/** Of a PEM file. All authorities that Debian believes in are 220 KB. */
+const MAX_PEM_BYTES = 1 << 20
 
 /** An upstream that is a proxy. */
 export type Hop = Exclude<Upstream, { kind: 'direct' | 'reject' }>
@@ -42,8 +48,13 @@ export class ProxyState {
   readonly authentication: Authentication
   /** Of HTTP: the proxy's challenges. */
   readonly challenges: HttpAuthentication
+  /** undefined: it is spoken to without TLS. */
+  readonly tls: TlsServer | undefined
 
-  /** @param cells of proxyCells(), for several threads with one proxy */
+  /**
+   * Throws ConfigError for files of TLS that cannot be used.
+   * @param cells of proxyCells(), for several threads with one proxy
+   */
   constructor(
     hop: Hop,
     handshake: GatewayOptions['upstream']['handshake'],
@@ -63,10 +74,17 @@ export class ProxyState {
     this.authentication = new Authentication(user, cells?.authentication)
     this.manners = new Manners(kind === 'socks5' ? handshake : 'strict', this.authentication.isSet)
     this.challenges = new HttpAuthentication(hop)
+    this.tls = tlsServer(hop, this.name, log)
   }
 
   /** The proxy's name has been looked up when this resolves, if it can be. */
   async ready(): Promise<void> {
     await this.address?.lookUp()
   }
+}
+
+function tlsServer(hop: Hop, name: string, log: Pick<HealthLog, 'warn'>): TlsServer | undefined {
+  if (hop.kind === 'socks4' || hop.tls === undefined || 'path' in hop.server) return undefined
+  const read = (path: string) => readRegularFile(path, MAX_PEM_BYTES)
+  return new TlsServer(tlsOptions(hop.tls, hop.server.host, read), name, log)
 }

@@ -7,14 +7,14 @@ export class TlsServer {
   /** The youngest ticket: with it the next handshake needs no certificate (RFC 8446 §2.2, RFC 5077). */
   session: Buffer | undefined
 
-  /** @param text the proxy's URL, without secrets, for the warning that nobody is checked */
-  constructor(options: TlsOptions, text: string, log: Pick<HealthLog, 'warn'>) {
+  /** @param name of the proxy, for the warning that it is not checked */
+  constructor(options: TlsOptions, name: string, log: Pick<HealthLog, 'warn'>) {
     this.options = options
     if (options.rejectUnauthorized) return
     log.warn(
       'the certificate of the proxy is not checked: whoever stands between may read and change all (insecure=true)',
       {
-        upstream: text,
+        upstream: name,
       },
     )
   }

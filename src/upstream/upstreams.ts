@@ -8,12 +8,10 @@ import type { Arena, Dialer } from './dialer.ts'
 import { DirectDialer } from './direct-dialer.ts'
 import { ProxyDialer } from './proxy-dialer.ts'
 import type { HealthLog } from './proxy-health.ts'
-import { protocolOf } from './proxy-kinds.ts'
+import { protocolOf, transportOf } from './proxy-kinds.ts'
 import { type Hop, type ProxyCells, ProxyState, proxyCells } from './proxy-state.ts'
 import { RejectDialer } from './reject-dialer.ts'
-import type { Transport } from './transport.ts'
 import { ChainTransport } from './transport-chain.ts'
-import { TcpTransport } from './transport-tcp.ts'
 
 type Options = Pick<GatewayOptions, 'proxy' | 'upstreams' | 'upstream' | 'bind' | 'udp'>
 type Chain = Extract<UpstreamOptions, { kind: 'chain' }>
@@ -42,7 +40,6 @@ export class Upstreams {
     for (const [name, upstream] of Object.entries(options.upstreams)) {
       if (upstream.kind === 'group') throw unknown(name, 'a group')
       const stateOf = (hop: Upstream, at: number) => {
-        checkKind(name, hop)
         if (!isProxy(hop)) return undefined
         const udp = udpOf(hop, at, options.udp.mode)
         return new ProxyState({ ...hop, udp }, options.upstream.handshake, log, cells?.[name]?.[at])
@@ -70,12 +67,6 @@ export class Upstreams {
 function udpOf(hop: Hop, at: number, mode: UdpWay): UdpWay {
   const udp = hop.udp === 'auto' ? mode : hop.udp
   return udp === 'auto' && at > 0 ? 'tcp' : udp
-}
-
-function checkKind(name: string, hop: Upstream): void {
-  if (!isProxy(hop)) return
-  if (hop.kind !== 'socks4' && hop.tls !== undefined) throw unknown(name, 'TLS')
-  if ('path' in hop.server) throw unknown(name, 'a Unix socket')
 }
 
 function unknown(name: string, what: string): ConfigError {
@@ -123,10 +114,8 @@ export class Dialers {
       }
       const proxy = this.#upstreams.state(name, at)
       const through = last
-      const transport: Transport =
-        through === undefined
-          ? new TcpTransport(poller, proxy.address!, bind)
-          : new ChainTransport(poller, through, lastName, serverOf(hop))
+      const chained = through && new ChainTransport(poller, through, lastName, serverOf(hop))
+      const transport = transportOf(proxy, poller, bind, chained)
       const isShared = at === hops.length - 1 && !hops.some(each => isProxy(each) && each.isPerSource)
       const pool = isShared ? upstream.pool : 0
       const protocol = protocolOf(proxy, arena)

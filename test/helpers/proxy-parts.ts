@@ -4,9 +4,8 @@ import type { GatewayOptions, ProxyOptions, UdpWay } from '../../src/options.ts'
 import type { Arena } from '../../src/upstream/dialer.ts'
 import type { ProxyParts } from '../../src/upstream/proxy-dialer.ts'
 import type { HealthLog } from '../../src/upstream/proxy-health.ts'
-import { protocolOf } from '../../src/upstream/proxy-kinds.ts'
+import { protocolOf, transportOf } from '../../src/upstream/proxy-kinds.ts'
 import { type ProxyCells, ProxyState } from '../../src/upstream/proxy-state.ts'
-import { TcpTransport } from '../../src/upstream/transport-tcp.ts'
 
 const BINDING = { interface: '', mark: 0 }
 
@@ -33,6 +32,6 @@ export function proxyParts(
   pool: number,
   log: Pick<HealthLog, 'warn'>,
 ): ProxyParts {
-  const transport = new TcpTransport(poller, proxy.address!, BINDING)
+  const transport = transportOf(proxy, poller, BINDING)
   return { poller, arena, proxy, transport, protocol: protocolOf(proxy, arena), pool, binding: BINDING, log }
 }
