@@ -28,6 +28,7 @@ const LONGER_FILES = [
   'integration/flood.test.js',
   'integration/load.test.js',
   'integration/many.test.js',
+  'integration/tls.test.js',
 ]
 /** What differs for another user is the rights, not the amount. */
 const UNPRIVILEGED_ENVIRONMENT = {
@@ -38,9 +39,10 @@ const UNPRIVILEGED_ENVIRONMENT = {
   TEST_MANY_CONNECTIONS: '500',
 }
 /** They need no right but those for the namespaces that all files make, so for another user they would be the same once more. */
-const SAME_FOR_ALL = ['log-reader', 'proxy-storms', 'refusal', 'standstill', 'udp-faults', 'upstream-faults']
+const SAME_FOR_ALL = ['log-reader', 'proxy-storms', 'refusal', 'standstill', 'tls', 'udp-faults', 'upstream-faults']
 const LONG_ENVIRONMENT = {
   TEST_BULK_BYTES: '1000000000',
+  TEST_TLS_BYTES: '200000000',
   TEST_SHORT_CONNECTIONS: '100000',
   TEST_FLOOD_RATE: '20000',
   TEST_FLOOD_SECONDS: '30',

@@ -1,13 +1,14 @@
-/** The two halves of a process in a namespace that calls functions of tcp-ends.ts, udp-ends.ts and server-ends.ts for a test. */
+/** The two halves of a process in a namespace that calls functions of the modules of `Ends` for a test. */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Namespace } from '../helpers/namespaces.ts'
 import type * as servers from './server-ends.ts'
 import type * as tcp from './tcp-ends.ts'
+import type * as fronts from './tls-front.ts'
 import type * as udp from './udp-ends.ts'
 
-type Ends = typeof tcp & typeof udp & typeof servers
+type Ends = typeof tcp & typeof udp & typeof servers & typeof fronts
 
 interface Call {
   readonly id: number
@@ -76,7 +77,12 @@ export class Agent {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url) && process.send) {
-  const ends = [await import('./tcp-ends.ts'), await import('./udp-ends.ts'), await import('./server-ends.ts')]
+  const ends = await Promise.all([
+    import('./tcp-ends.ts'),
+    import('./udp-ends.ts'),
+    import('./server-ends.ts'),
+    import('./tls-front.ts'),
+  ])
   const functions: Record<string, (...args: unknown[]) => Promise<unknown>> = Object.assign({}, ...ends)
   process.on('message', async message => {
     const { id, name, args } = message as Call
