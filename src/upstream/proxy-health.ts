@@ -26,6 +26,7 @@ const KINDS: { readonly [failure in ProxyFailure]: number } = {
 }
 const STATE = 0
 const TOLD = 1
+const WARNED = 2
 
 /**
  * So many in a row, without an answer between them, before a proxy that was up counts as down: one that is full closes
@@ -45,7 +46,7 @@ const MINUTE_MS = 60_000
 
 /** Shared by all who speak with the same proxy. */
 export function healthCells(): Int32Array {
-  return new Int32Array(new SharedArrayBuffer(8))
+  return new Int32Array(new SharedArrayBuffer(12))
 }
 
 export class ProxyHealth {
@@ -83,6 +84,11 @@ export class ProxyHealth {
     if (cells[STATE] === UP && cells[TOLD] === UP) return
     Atomics.store(cells, STATE, UP)
     if (this.#turnsTo(UP)) this.#log.info('upstream up', { upstream: this.#upstream })
+  }
+
+  /** Told once, by one of all threads; of one proxy there is no second such line. */
+  warnOnce(message: string): void {
+    if (Atomics.exchange(this.#cells, WARNED, 1) === 0) this.#log.warn(message, { upstream: this.#upstream })
   }
 
   /** True: it counts as down. */

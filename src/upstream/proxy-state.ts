@@ -74,7 +74,7 @@ export class ProxyState {
     this.authentication = new Authentication(user, cells?.authentication)
     this.manners = new Manners(kind === 'socks5' ? handshake : 'strict', this.authentication.isSet)
     this.challenges = new HttpAuthentication(hop)
-    this.tls = tlsServer(hop, this.name, log)
+    this.tls = tlsServer(hop, this.health)
   }
 
   /** The proxy's name has been looked up when this resolves, if it can be. */
@@ -83,8 +83,8 @@ export class ProxyState {
   }
 }
 
-function tlsServer(hop: Hop, name: string, log: Pick<HealthLog, 'warn'>): TlsServer | undefined {
+function tlsServer(hop: Hop, health: ProxyHealth): TlsServer | undefined {
   if (hop.kind === 'socks4' || hop.tls === undefined || 'path' in hop.server) return undefined
   const read = (path: string) => readRegularFile(path, MAX_PEM_BYTES)
-  return new TlsServer(tlsOptions(hop.tls, hop.server.host, read), name, log)
+  return new TlsServer(tlsOptions(hop.tls, hop.server.host, read), health)
 }

@@ -11,7 +11,7 @@
 import { connect, type TLSSocket } from 'node:tls'
 import type { IpEndpoint } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
-import { addon, ERROR, HANGUP, WRITABLE } from '../io/addon.ts'
+import { addon } from '../io/addon.ts'
 import type { Poller } from '../io/poller.ts'
 import { lacksResources, Socket } from '../io/socket.ts'
 import type { DialError } from './dialer.ts'
@@ -23,6 +23,7 @@ import type { TlsServer } from './tls-server.ts'
 import type { Connecting, TransportUser } from './transport.ts'
 
 const EAGAIN = -11
+const NOTHING = new Uint8Array(0)
 /** Reads of the user's bytes in a row; then others have their turn. */
 const READS_A_TURN = 4
 /** The user has closed in order: so long may its last bytes wait for the proxy to take some. */
@@ -77,11 +78,11 @@ export class TlsTunnel implements TransportUser, Connecting, StreamOwner {
     return this.#tls !== undefined || this.below?.stands === true
   }
 
-  attach(socket: Socket, peer: IpEndpoint | undefined, readable: boolean): void {
+  attach(socket: Socket, peer: IpEndpoint | undefined): void {
     this.below = undefined
     this.#connection = socket
     this.#peer = peer
-    if (readable) this.#begin(socket)
+    this.#beginIfConnected(socket)
   }
 
   onUnconnected(error: DialError, end: 'local' | ProxyFailure): void {
@@ -90,13 +91,16 @@ export class TlsTunnel implements TransportUser, Connecting, StreamOwner {
     this.#user.onUnconnected(error, end)
   }
 
-  /** The connection stands, or does not, now. */
-  onReady(events: number): void {
-    if ((events & (WRITABLE | ERROR | HANGUP)) === 0 || this.#over) return
-    const connection = this.#connection!
-    const error = connection.takeError()
-    if (error === 0) return this.#begin(connection)
-    this.#fail({ failure: 'upstream-down', message: unreachable(addon.errnoName(error)) }, 'unreached')
+  onReady(): void {
+    if (!this.#over) this.#beginIfConnected(this.#connection!)
+  }
+
+  /** Events of a connection that was another's are no help: what says whether it stands is a write. */
+  #beginIfConnected(connection: Socket): void {
+    const sent = addon.writeBytes(connection.fd, NOTHING)
+    if (sent === 0) return this.#begin(connection)
+    if (sent !== EAGAIN)
+      this.#fail({ failure: 'upstream-down', message: unreachable(addon.errnoName(sent)) }, 'unreached')
   }
 
   #begin(connection: Socket): void {

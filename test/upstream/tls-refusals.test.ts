@@ -1,11 +1,10 @@
 /** Why TLS with a proxy failed, in words that say what to do. */
-import { createServer as createTcpServer } from 'node:net'
 import type { TlsOptions as ServerOptions } from 'node:tls'
 import test, { type ExecutionContext } from 'ava'
-import { listenOn } from '../../src/demo/listening.ts'
 import { addon } from '../../src/io/addon.ts'
 import { tlsFailure } from '../../src/upstream/tls-reasons.ts'
 import { makeCertificate } from '../helpers/certificates.ts'
+import { fullServer } from '../helpers/full-server.ts'
 import { closedPort, tcpServer, until } from '../helpers/sockets.ts'
 import { authority, certificate, openTls, serverOf, tlsServer } from './tls-rig.ts'
 import { connected, NOBODY, User } from './transport-rig.ts'
@@ -131,20 +130,24 @@ test.serial('tls: a proxy that says nothing is waited for until the dial is give
   const { transport } = openTls(t, port)
   const user = new User()
   const connecting = transport.connect(user, NOBODY)
-  t.false(connecting.stands)
-  await until(() => connecting.stands, 'the connection below')
+  await until(() => connecting.stands && connections === 1, 'the connection below')
   t.regex(connecting.expire(), /does not answer in TLS/)
   t.is(user.calls, 0)
   t.is(addon.openDescriptors(), before)
 })
 
-test.serial('tls: a machine that does not answer is not blamed for TLS', async t => {
-  const full = createTcpServer()
-  const port = await listenOn(full, '127.0.0.1', 0)
-  t.teardown(() => full.close())
-  const { transport } = openTls(t, port)
-  const connecting = transport.connect(new User(), NOBODY)
-  t.regex(connecting.expire(), /does not answer: is it running/)
+test.serial('tls: a machine that does not answer is not blamed for TLS, which begins when it does', async t => {
+  const before = addon.openDescriptors()
+  const full = await fullServer(t, [])
+  const { transport } = openTls(t, full.port)
+  const given = transport.connect(new User(), NOBODY)
+  const waiting = transport.connect(new User(), NOBODY)
+  t.false(given.stands)
+  t.regex(given.expire(), /does not answer: is it running/)
+  full.open()
+  await until(() => waiting.stands, 'the connection below')
+  waiting.cancel()
+  t.is(addon.openDescriptors(), before)
 })
 
 test('tls: a stranger’s text stands escaped and cut in a reason', t => {

@@ -67,7 +67,7 @@ export function serverOf(
   const warnings: string[] = []
   const believed = tls.insecure === true || 'ca' in tls ? {} : { ca: '/ca' }
   const options = tlsOptions({ insecure: false, ...believed, ...tls }, host, read)
-  const server = new TlsServer(options, 'https://proxy.example:443', { warn: message => void warnings.push(message) })
+  const server = new TlsServer(options, { warnOnce: message => void warnings.push(message) })
   return { server, warnings }
 }
 
