@@ -106,6 +106,18 @@ export interface Association {
   close(): void
 }
 
+/** Exactly one of the two is called, once, not before probe() has returned; none after cancel(). */
+export interface ProbeListener {
+  /** The upstream answers. */
+  onProbed(): void
+  onFailed(error: DialError): void
+}
+
+export interface Probing {
+  /** Nothing is called any more. Idempotent. */
+  cancel(): void
+}
+
 export interface Dialer {
   /**
    * @param destination a name is looked up by the upstream
@@ -117,6 +129,8 @@ export interface Dialer {
    *   is that of each
    */
   associate(client: IpEndpoint, listener: AssociationListener, name?: string): Associating
+  /** Whether the upstream answers, without a destination. Not there: it can be told by dials alone. */
+  probe?(listener: ProbeListener): Probing
   /** The destination is the upstream itself: a route leads the gateway's own traffic into the tun. */
   isUpstream(endpoint: IpEndpoint): boolean
   counters(): Record<string, number>
