@@ -13,6 +13,8 @@ import type {
   Dialer,
   DialFailure,
   DialListener,
+  ProbeListener,
+  Probing,
 } from './dialer.ts'
 import { DirectAssociation } from './direct-association.ts'
 import { interleaved, Race, type RaceListener } from './race.ts'
@@ -87,6 +89,19 @@ export class DirectDialer implements Dialer {
         error => association.fail(error),
       )
     return association
+  }
+
+  /** There is nobody who could be down. */
+  probe(listener: ProbeListener): Probing {
+    let isOver = false
+    this.#poller.later(() => {
+      if (!isOver) listener.onProbed()
+    })
+    return {
+      cancel: () => {
+        isOver = true
+      },
+    }
   }
 
   newRace(endpoints: readonly IpEndpoint[], listener: RaceListener): Race {

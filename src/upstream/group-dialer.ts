@@ -124,7 +124,8 @@ export class GroupDialer implements Dialer, RaceHost {
       this.#watches[member]!.dueAt = this.now() + Math.max(DENIED_MS, this.state.probeMs)
       return
     }
-    this.#suspect(member, message)
+    // without a probe nobody could tell a slow destination from a member that is down
+    if (failure !== 'timeout' || this.dialers[member]!.probe !== undefined) this.#suspect(member, message)
   }
 
   wasSilent(member: number): void {

@@ -5,22 +5,12 @@ import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../io/socket.ts'
 import type { Authentication } from './authentication.ts'
 import { ConnectionPool, TICK_MS } from './connection-pool.ts'
-import type {
-  Arena,
-  Associating,
-  AssociationListener,
-  Dial,
-  DialError,
-  Dialer,
-  DialListener,
-  ProbeListener,
-  Probing,
-} from './dialer.ts'
+import type { Arena, Associating, AssociationListener, Dial, DialError, Dialer, DialListener } from './dialer.ts'
 import type { Ask, Handshake, HandshakeEnd, HandshakeListener } from './handshake.ts'
 import { type NotConnected, Opening, type OpeningHost } from './opening.ts'
 import { PathProbe } from './path-probe.ts'
 import type { HealthLog, ProxyHealth } from './proxy-health.ts'
-import { ProxyProbe } from './proxy-probe.ts'
+import { ProxyProbes } from './proxy-probe.ts'
 import type { ProxyState } from './proxy-state.ts'
 import type { Relays } from './relays.ts'
 import { Socks5Association } from './socks5-association.ts'
@@ -89,8 +79,9 @@ export class ProxyDialer implements Dialer, OpeningHost {
   readonly #log: Pick<HealthLog, 'warn'>
   readonly #pool: ConnectionPool
   readonly #openings = new Set<Opening>()
-  readonly #probes = new Set<ProxyProbe>()
-  readonly #probe = new PathProbe(
+  readonly #probes: ProxyProbes
+  readonly probe: NonNullable<Dialer['probe']>
+  readonly #path = new PathProbe(
     watcher => this.#transport.probe(watcher),
     () => this.#onPath(),
   )
@@ -113,6 +104,8 @@ export class ProxyDialer implements Dialer, OpeningHost {
     this.#authentication = proxy.authentication
     this.relays = proxy.relays
     this.#pool = new ConnectionPool(this, pool)
+    this.#probes = new ProxyProbes(poller, proxy, transport, asker => protocol.handshake(this.manners.ahead, asker))
+    this.probe = listener => this.#probes.start(listener)
   }
 
   connect(destination: Destination, client: IpEndpoint, listener: DialListener): Dial {
@@ -148,7 +141,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
       opening.tick()
       waitInVain ||= opening.waitsInVain
     }
-    this.#probe.tick(waitInVain)
+    this.#path.tick(waitInVain)
     this.#authentication.tick()
     if (this.#pool.tick() || this.#openings.size > 0) return
     clearInterval(this.#clock)
@@ -157,22 +150,6 @@ export class ProxyDialer implements Dialer, OpeningHost {
 
   #onPath(): void {
     for (const opening of this.#openings) if (opening.waitsInVain) opening.reconnect()
-  }
-
-  probe(listener: ProbeListener): Probing {
-    const probe = new ProxyProbe(this.poller, this.#probes, (error, end, peer) => {
-      if (error === undefined) {
-        this.health.answered()
-        return listener.onProbed()
-      }
-      if (end !== 'local' && end !== 'refused' && this.health.failed(end, error.message))
-        this.#transport.failed(peer, this.health.answers)
-      listener.onFailed(error)
-    })
-    const { isSet, isGuarded, isSettled } = this.#authentication
-    const mayGreet = !isSet || (isGuarded && isSettled)
-    probe.start(this.#transport, mayGreet ? this.#protocol.handshake(this.manners.ahead, probe) : undefined)
-    return probe
   }
 
   isUpstream(endpoint: IpEndpoint): boolean {
@@ -290,9 +267,9 @@ export class ProxyDialer implements Dialer, OpeningHost {
     clearInterval(this.#clock)
     this.#clock = undefined
     for (const opening of this.#openings) opening.cancel()
-    for (const probe of this.#probes) probe.cancel()
     this.#pool.close()
-    this.#probe.close()
+    this.#path.close()
+    this.#probes.close()
     this.#transport.close()
   }
 }

@@ -1,23 +1,66 @@
 /** Whether a proxy answers: a connection, and the greeting where the protocol has one and a password may be shown. */
-
 import type { IpEndpoint } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import { addon, ERROR, HANGUP, WRITABLE } from '../io/addon.ts'
 import type { Poller } from '../io/poller.ts'
 import { lacksResources, type Socket } from '../io/socket.ts'
-import type { DialError, Probing } from './dialer.ts'
+import type { DialError, ProbeListener, Probing } from './dialer.ts'
 import type { Handshake, HandshakeEnd, HandshakeListener } from './handshake.ts'
 import type { ProxyFailure } from './proxy-health.ts'
+import type { ProxyState } from './proxy-state.ts'
 import { unreachable } from './socks5-reasons.ts'
 import type { Connecting, Transport, TransportUser } from './transport.ts'
 
 /** Nobody's: no client has asked for it. */
 const NOBODY: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 
-/** @param error undefined: the proxy answers */
-export type ProbeEnded = (error: DialError | undefined, end: HandshakeEnd, peer: IpEndpoint | undefined) => void
+/** Those of one dialer. */
+export class ProxyProbes {
+  readonly #poller: Pick<Poller, 'later'>
+  readonly #proxy: ProxyState
+  readonly #transport: Transport
+  readonly #handshake: (listener: HandshakeListener) => Handshake
+  readonly #running = new Set<ProxyProbe>()
 
-export class ProxyProbe implements TransportUser, HandshakeListener, Probing {
+  /** @param handshake a new one that begins ahead of a request */
+  constructor(
+    poller: Pick<Poller, 'later'>,
+    proxy: ProxyState,
+    transport: Transport,
+    handshake: (listener: HandshakeListener) => Handshake,
+  ) {
+    this.#poller = poller
+    this.#proxy = proxy
+    this.#transport = transport
+    this.#handshake = handshake
+  }
+
+  start(listener: ProbeListener): Probing {
+    const { health, authentication } = this.#proxy
+    const { isSet, isGuarded, isSettled } = authentication
+    const probe = new ProxyProbe(this.#poller, this.#running, (error, end, peer) => {
+      if (error === undefined) {
+        health.answered()
+        return listener.onProbed()
+      }
+      if (end !== 'local' && end !== 'refused' && health.failed(end, error.message))
+        this.#transport.failed(peer, health.answers)
+      listener.onFailed(error)
+    })
+    const mayGreet = !isSet || (isGuarded && isSettled)
+    probe.start(this.#transport, mayGreet ? this.#handshake(probe) : undefined)
+    return probe
+  }
+
+  close(): void {
+    for (const probe of this.#running) probe.cancel()
+  }
+}
+
+/** @param error undefined: the proxy answers */
+type ProbeEnded = (error: DialError | undefined, end: HandshakeEnd, peer: IpEndpoint | undefined) => void
+
+class ProxyProbe implements TransportUser, HandshakeListener, Probing {
   readonly #poller: Pick<Poller, 'later'>
   readonly #running: Set<ProxyProbe>
   readonly #ended: ProbeEnded

@@ -6,6 +6,8 @@ import type { Binding } from '../io/socket.ts'
 import type { GatewayOptions, UdpWay, Upstream, UpstreamOptions } from '../options.ts'
 import type { Arena, Dialer } from './dialer.ts'
 import { DirectDialer } from './direct-dialer.ts'
+import { GroupDialer } from './group-dialer.ts'
+import { type Group, GroupState, groupCells } from './group-state.ts'
 import { ProxyDialer } from './proxy-dialer.ts'
 import type { HealthLog } from './proxy-health.ts'
 import { protocolOf, transportOf } from './proxy-kinds.ts'
@@ -16,20 +18,28 @@ import { ChainTransport } from './transport-chain.ts'
 type Options = Pick<GatewayOptions, 'proxy' | 'upstreams' | 'upstream' | 'bind' | 'udp'>
 type Chain = Extract<UpstreamOptions, { kind: 'chain' }>
 
-/** What several threads know together: for each name, of each proxy of its chain. */
-export type UpstreamCells = { readonly [name: string]: readonly ProxyCells[] }
+/** What several threads know together: for each name, of each proxy of its chain, or of the members of its group. */
+export interface UpstreamCells {
+  readonly chains: { readonly [name: string]: readonly ProxyCells[] }
+  readonly groups: { readonly [name: string]: Int32Array }
+}
 
 /** `associations`: of all threads together, at most. */
 export function upstreamCells({ upstreams }: Pick<Options, 'upstreams'>, associations: number): UpstreamCells {
-  const cells = ([name, upstream]: [string, UpstreamOptions]) =>
-    [name, upstream.kind === 'group' ? [] : upstream.hops.map(() => proxyCells(associations))] as const
-  return Object.fromEntries(Object.entries(upstreams).map(cells))
+  const chains: [string, readonly ProxyCells[]][] = []
+  const groups: [string, Int32Array][] = []
+  for (const [name, upstream] of Object.entries(upstreams)) {
+    if (upstream.kind === 'group') groups.push([name, groupCells(upstream.members.length)])
+    else chains.push([name, upstream.hops.map(() => proxyCells(associations))])
+  }
+  return { chains: Object.fromEntries(chains), groups: Object.fromEntries(groups) }
 }
 
 export class Upstreams {
   readonly options: Options
   /** By name and place in the chain; undefined: no proxy. */
   readonly #states = new Map<string, readonly (ProxyState | undefined)[]>()
+  readonly #groups = new Map<string, GroupState>()
 
   /**
    * Throws ConfigError.
@@ -38,11 +48,14 @@ export class Upstreams {
   constructor(options: Options, log: HealthLog, cells?: UpstreamCells) {
     this.options = options
     for (const [name, upstream] of Object.entries(options.upstreams)) {
-      if (upstream.kind === 'group') throw unknown(name, 'a group')
+      if (upstream.kind === 'group') {
+        this.#groups.set(name, new GroupState(name, upstream, log, cells?.groups[name]))
+        continue
+      }
       const stateOf = (hop: Upstream, at: number) => {
         if (!isProxy(hop)) return undefined
         const udp = udpOf(hop, at, options.udp.mode)
-        return new ProxyState({ ...hop, udp }, options.upstream.handshake, log, cells?.[name]?.[at])
+        return new ProxyState({ ...hop, udp }, options.upstream.handshake, log, cells?.chains[name]?.[at])
       }
       this.#states.set(name, upstream.hops.map(stateOf))
     }
@@ -50,11 +63,21 @@ export class Upstreams {
 
   /**
    * The name of the default proxy has been looked up when it resolves, if it can be; the others meanwhile. Behind another hop it is
-   * that hop's to look up.
+   * that hop's to look up. Of a group one member is enough.
    */
   async ready(): Promise<void> {
     for (const [first] of this.#states.values()) void first?.ready()
-    await this.#states.get(this.options.proxy)?.[0]?.ready()
+    await this.#isReady(this.options.proxy)
+  }
+
+  async #isReady(name: string): Promise<void> {
+    const upstream = this.options.upstreams[name]
+    if (upstream?.kind === 'group') await Promise.race(upstream.members.map(member => this.#isReady(member)))
+    else await this.#states.get(name)?.[0]?.ready()
+  }
+
+  group(name: string): GroupState {
+    return this.#groups.get(name)!
   }
 
   /** @param at place in the chain */
@@ -96,9 +119,15 @@ export class Dialers {
   get(name: string): Dialer {
     const made = this.#made.get(name)
     if (made !== undefined) return made
-    const dialer = this.#chain(name, this.#upstreams.options.upstreams[name] as Chain)
+    const upstream = this.#upstreams.options.upstreams[name]!
+    const dialer = upstream.kind === 'group' ? this.#group(name, upstream) : this.#chain(name, upstream)
     this.#made.set(name, dialer)
     return dialer
+  }
+
+  #group(name: string, { members }: Group): Dialer {
+    const dialers = members.map(member => this.get(member))
+    return new GroupDialer({ poller: this.#parts.poller, state: this.#upstreams.group(name), dialers })
   }
 
   #chain(name: string, { hops }: Chain): Dialer {

@@ -16,7 +16,7 @@ async function proxy(t: ExecutionContext, script: readonly Step[]): Promise<BadS
 
 function probe({ dialer }: Rig) {
   const outcome = { calls: 0, error: undefined as DialError | undefined }
-  const probing = dialer.probe({
+  const probing = dialer.probe!({
     onProbed() {
       outcome.calls++
     },

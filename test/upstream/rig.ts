@@ -72,9 +72,12 @@ function openState(t: ExecutionContext, proxy: ProxyState, pool: number, log: He
 export function openInput(t: ExecutionContext, input: GatewayInput, log = silent) {
   const options = completeOptions({ upstream: PLAIN, ...input })
   const upstreams = new Upstreams(options, log)
-  return openWith(t, (poller, arena) => new Dialers(upstreams, { poller, arena, log }).get(options.proxy), {
-    upstreams,
-  })
+  const make = (poller: Poller, arena: Arena) => {
+    const dialers = new Dialers(upstreams, { poller, arena, log })
+    t.teardown(() => dialers.close())
+    return dialers.get(options.proxy)
+  }
+  return openWith(t, make, { upstreams })
 }
 
 export function openWith<D extends Dialer, More extends object>(

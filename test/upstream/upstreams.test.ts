@@ -281,13 +281,54 @@ test('upstreams: reject, at once', t => {
 })
 
 test('upstreams: what cannot be dialed through is told at the start', t => {
-  const upstreams = { any: { group: 'failover', members: ['direct'] } } as const
+  const upstreams = { any: 'https://h' }
   t.throws(() => openInput(t, { proxy: 'direct', upstreams }, silent), {
     instanceOf: ConfigError,
-    message: /any.*group/,
+    message: /any.*TLS/,
   })
 })
 
 test.after.always('upstreams: no descriptor is left', t => {
   t.is(addon.openDescriptors(), 0)
+})
+
+test('upstreams: a group of proxies: when the first is gone the second serves, and the first again when it is back', async t => {
+  const lines: string[] = []
+  const log = {
+    info: (line: string, { member, serves }: Record<string, unknown> = {}) =>
+      void lines.push([line, member, serves].join(' ').trim()),
+    warn: (line: string, { member, serves }: Record<string, unknown> = {}) =>
+      void lines.push([line, member, serves].join(' ').trim()),
+  }
+  const [a, b] = [await socks(t), await socks(t)]
+  const echo = await greeter(t)
+  const rig = openInput(
+    t,
+    {
+      proxy: 'any',
+      upstreams: {
+        any: { group: 'failover', members: ['a', 'b'], probeMs: 500 },
+        a: `socks5://127.0.0.1:${a.port}`,
+        b: `socks5://127.0.0.1:${b.port}`,
+      },
+      upstream: { pool: 4 },
+    },
+    log as never,
+  )
+  const one = async () => {
+    const { connected, error } = await outcomeOf(t, rig, { address: LOOPBACK, port: echo })
+    t.is(error, undefined)
+    t.is(await read(rig, connected!, 5), 'hello')
+  }
+  await one()
+  await a.close()
+  for (let round = 0; round < 10; round++) await one()
+  t.is(b.counters.connects, 10)
+  await until(() => lines.includes('group member down a b'), 'its line')
+  const again = await startSocksServer({ port: a.port })
+  t.teardown(() => again.close())
+  await until(() => lines.includes('group member up a a'), 'the first again')
+  await one()
+  t.is(again.counters.connects, 1)
+  t.is(lines.filter(line => line.startsWith('group')).length, 2)
 })
