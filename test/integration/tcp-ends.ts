@@ -172,6 +172,50 @@ export async function knock(host: string, port: number, perSecond: number, ms: n
   return sockets.length
 }
 
+/** What came of connections that were begun at a steady rate, each for an echo of a word. */
+export interface Callers {
+  begun: number
+  good: number
+  /** What connect() said of those that were never answered. */
+  codes: Record<string, number>
+  /** Answered, and broken before the echo was there. */
+  broken: number
+  /** The slowest connect(). */
+  slowestMs: number
+}
+
+export async function callSteadily(host: string, port: number, perSecond: number, ms: number): Promise<Callers> {
+  const found: Callers = { begun: 0, good: 0, codes: {}, broken: 0, slowestMs: 0 }
+  const call = async () => {
+    const { id, code, ms: took } = await dial(host, port)
+    const one = tcpEnds[id]!
+    found.slowestMs = Math.max(found.slowestMs, took)
+    if (code !== '') found.codes[code] = (found.codes[code] ?? 0) + 1
+    else {
+      // not ended before the echo is there: some proxies close both ways then
+      one.socket.write('word')
+      await new Promise<void>(resolve => {
+        one.socket.on('data', () => one.bytes === 4 && resolve())
+        one.socket.once('close', resolve)
+      })
+      if (one.text === 'word') found.good++
+      else found.broken++
+    }
+    one.socket.destroy()
+  }
+  const calls: Promise<void>[] = []
+  const start = performance.now()
+  for (let past = 0; past < ms; past = performance.now() - start) {
+    while (found.begun < (past / 1000) * perSecond) {
+      found.begun++
+      calls.push(call())
+    }
+    await delay(5)
+  }
+  await Promise.all(calls)
+  return found
+}
+
 export async function dialMany(host: string, port: number, count: number): Promise<number[]> {
   const ids: number[] = []
   const worker = async () => {
