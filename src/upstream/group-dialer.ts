@@ -97,8 +97,8 @@ export class GroupDialer implements Dialer, RaceHost {
     return this.#begin(new DialRace(this, destination, client, listener))
   }
 
-  associate(client: IpEndpoint, listener: AssociationListener): Associating {
-    return this.#begin(new AssociationRace(this, client, listener))
+  associate(client: IpEndpoint, listener: AssociationListener, name?: string): Associating {
+    return this.#begin(new AssociationRace(this, client, listener, name))
   }
 
   #begin<R extends Race>(race: R): R {

@@ -233,11 +233,14 @@ class DialRunner extends Runner implements DialListener {
 export class AssociationRace extends Race implements Associating {
   readonly client: IpEndpoint
   readonly listener: AssociationListener
+  /** All datagrams go to it. */
+  readonly name: string | undefined
 
-  constructor(host: RaceHost, client: IpEndpoint, listener: AssociationListener) {
+  constructor(host: RaceHost, client: IpEndpoint, listener: AssociationListener, name?: string) {
     super(host)
     this.client = client
     this.listener = listener
+    this.name = name
   }
 
   protected override runner(member: number): AssociationRunner {
@@ -267,7 +270,7 @@ class AssociationRunner extends Runner implements AssociationListener {
   }
 
   override start(dialer: Dialer): void {
-    const associating = dialer.associate(this.#host.client, this)
+    const associating = dialer.associate(this.#host.client, this, this.#host.name)
     if (!this.ended) this.handle = { stop: () => associating.close(), expire: () => associating.expire() }
   }
 

@@ -1,6 +1,5 @@
 /** All upstreams of a gateway, by name: what is known of them outlives a stack, and is one truth for all threads. */
-import { type Destination, parseAddress } from '../endpoint.ts'
-import { ConfigError } from '../errors.ts'
+import { type Destination, type IpEndpoint, parseAddress } from '../endpoint.ts'
 import type { Poller } from '../io/poller.ts'
 import type { Binding } from '../io/socket.ts'
 import type { GatewayOptions, UdpWay, Upstream, UpstreamOptions } from '../options.ts'
@@ -92,10 +91,6 @@ function udpOf(hop: Hop, at: number, mode: UdpWay): UdpWay {
   return udp === 'auto' && at > 0 ? 'tcp' : udp
 }
 
-function unknown(name: string, what: string): ConfigError {
-  return new ConfigError('CONFIG_VALUE', `upstreams.${name}: found ${what}, which is not dialed through yet`)
-}
-
 const isProxy = (hop: Upstream): hop is Hop => hop.kind !== 'direct' && hop.kind !== 'reject'
 
 export interface DialerParts {
@@ -104,7 +99,7 @@ export interface DialerParts {
   readonly log: Pick<HealthLog, 'warn'>
 }
 
-/** The dialers of one data plane, made as they are asked for, and then the asker's to close. */
+/** The dialers of one data plane, made as they are asked for. */
 export class Dialers {
   readonly #upstreams: Upstreams
   readonly #parts: DialerParts
@@ -154,10 +149,23 @@ export class Dialers {
     return last!
   }
 
-  /** Of all upstreams, by name. */
-  all(): ReadonlyMap<string, Dialer> {
-    for (const name of Object.keys(this.#upstreams.options.upstreams)) this.get(name)
-    return this.#made
+  /** It is where packets of the gateway itself go. */
+  isUpstream(endpoint: IpEndpoint): boolean {
+    for (const dialer of this.#made.values()) if (dialer.isUpstream(endpoint)) return true
+    return false
+  }
+
+  /** The sums of all. */
+  counters(): Record<string, number> {
+    const sums: Record<string, number> = {}
+    for (const dialer of this.#made.values())
+      for (const [name, value] of Object.entries(dialer.counters())) sums[name] = (sums[name] ?? 0) + value
+    return sums
+  }
+
+  /** Idempotent. */
+  close(): void {
+    for (const dialer of this.#made.values()) dialer.close()
   }
 }
 
