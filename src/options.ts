@@ -257,6 +257,10 @@ export interface FlowView {
   /** Bytes from the client, and to it. */
   readonly bytesUp: number
   readonly bytesDown: number
+  /** That the client asked for, where it is known: behind a virtual address, or from its first bytes. */
+  readonly domain?: string
+  /** Where there was something to decide: the rule, and where it leads. */
+  readonly why?: string
 }
 
 /**

@@ -35,7 +35,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   tun: ['io'],
   upstream: ['io', 'config/regular-file.ts'],
   dns: [],
-  flow: ['io', 'type stack', 'type tun/tun.ts', 'type upstream/dialer.ts'],
+  flow: ['io', 'rules/sniff.ts', 'type stack', 'type tun/tun.ts', 'type upstream/dialer.ts'],
   rules: ['config'],
   plane: ['io', 'stack', 'tun', 'upstream', 'flow'],
   'gateway.ts': ['io', 'tun', 'plane', 'config/complete-options.ts'],

@@ -1,5 +1,5 @@
 /**
- * A data plane: one tun queue, one stack, its flows, one dialer. It shares nothing with another but what is known of the
+ * A data plane: one tun queue, one stack, its flows, a router to its dialers. It shares nothing with another but what is known of the
  * proxy, takes a plain configuration and gives out counters. This file is the turn: packets in, events handled, packets out.
  */
 import type { IpEndpoint } from '../endpoint.ts'
@@ -7,9 +7,10 @@ import type { Poller, Turns, Watcher } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Tun } from '../tun/tun.ts'
-import type { DialError, Dialer } from '../upstream/dialer.ts'
+import type { DialError } from '../upstream/dialer.ts'
 import { Clock } from './clock.ts'
 import { type PlaneLog, PlaneReport } from './plane-report.ts'
+import type { Router } from './router.ts'
 import { TcpFlow, type TcpHost } from './tcp-flow.ts'
 import type { TcpRelay } from './tcp-relay.ts'
 import type { UdpCounters, UdpFlow, UdpHost } from './udp-flow.ts'
@@ -19,7 +20,7 @@ export interface PlaneParts {
   readonly stack: Stack
   readonly poller: Poller
   readonly tun: Tun
-  readonly dialer: Dialer
+  readonly router: Router
 }
 
 export type PlaneOptions = Pick<GatewayOptions, 'tcp' | 'udp' | 'limits'>
@@ -31,7 +32,8 @@ const BURST = 4
 
 export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly stack: Stack
-  readonly dialer: Dialer
+  readonly poller: Poller
+  readonly router: Router
   readonly udpCounters: UdpCounters = {
     udp_too_large: 0,
     udp_queue_full: 0,
@@ -42,7 +44,6 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   now = performance.now()
   readonly #clock = new Clock(this.now)
   readonly #tun: Tun
-  readonly #poller: Poller
   readonly #options: PlaneOptions
   readonly #report: PlaneReport
   readonly #onFailure: (error: unknown) => void
@@ -59,9 +60,9 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   /** @param onFailure what ends this plane: the device is gone, or the stack stopped */
   constructor(parts: PlaneParts, options: PlaneOptions, log: PlaneLog, onFailure: (error: unknown) => void) {
     this.stack = parts.stack
-    this.dialer = parts.dialer
+    this.poller = parts.poller
+    this.router = parts.router
     this.#tun = parts.tun
-    this.#poller = parts.poller
     this.#options = options
     this.#report = new PlaneReport(this, parts, options, log)
     this.#counters = this.#report.counted
@@ -144,7 +145,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#resumable.push(waiting)
     if (this.#resumeScheduled) return
     this.#resumeScheduled = true
-    this.#poller.later(() => this.#resume())
+    this.poller.later(() => this.#resume())
   }
 
   #resume(): void {
@@ -220,7 +221,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   /** What a burst needed and nobody needs any more goes back to the kernel. */
   #trim(): void {
     const { abi, exports } = this.stack
-    for (let rows = exports.tg_trim(); rows > 0; rows = exports.tg_trim()) this.#poller.io.discard(abi.iovecs, rows)
+    for (let rows = exports.tg_trim(); rows > 0; rows = exports.tg_trim()) this.poller.io.discard(abi.iovecs, rows)
   }
 
   // ---- flows ----
@@ -230,9 +231,11 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#tcp[id] = flow
     this.#counters.tcp_flows++
     const { abi } = this.stack
+    const { single } = this.router
     if (this.#report.leadsToUpstream(flow.destination)) {
       flow.refuse(abi.answerReset, 'the destination is the proxy itself')
-    } else flow.dial(this.dialer)
+    } else if (single !== undefined) flow.dial(single, flow.destination)
+    else flow.begin()
   }
 
   refused(): void {
@@ -292,6 +295,6 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
       this.#udp.discard()
     }
     this.#closed = true
-    this.dialer.close()
+    this.router.close()
   }
 }

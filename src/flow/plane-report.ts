@@ -23,7 +23,7 @@ const OWN_TRAFFIC =
 export class PlaneReport {
   /** What the plane counts itself. */
   readonly counted = { tcp_flows: 0, tcp_refused: 0, to_upstream_itself: 0, packets_lost: 0 }
-  readonly #plane: Pick<UdpHost, 'stack' | 'dialer' | 'now' | 'udpCounters'>
+  readonly #plane: Pick<UdpHost, 'stack' | 'router' | 'now' | 'udpCounters'>
   readonly #poller: Poller
   readonly #tun: Tun
   readonly #options: Pick<GatewayOptions, 'udp' | 'limits'>
@@ -35,7 +35,7 @@ export class PlaneReport {
   #flowsDropped = 0
 
   constructor(
-    plane: Pick<UdpHost, 'stack' | 'dialer' | 'now' | 'udpCounters'>,
+    plane: Pick<UdpHost, 'stack' | 'router' | 'now' | 'udpCounters'>,
     { poller, tun }: { readonly poller: Poller; readonly tun: Tun },
     options: Pick<GatewayOptions, 'udp' | 'limits'>,
     log: PlaneLog,
@@ -57,7 +57,7 @@ export class PlaneReport {
 
   /** The gateway's own traffic comes back to it: one clear line, instead of a storm of dials. */
   leadsToUpstream(destination: IpEndpoint): boolean {
-    if (!this.#plane.dialer.isUpstream(destination)) return false
+    if (!this.#plane.router.isUpstream(destination)) return false
     this.counted.to_upstream_itself++
     this.complain(OWN_TRAFFIC, { destination: formatEndpoint(destination), tun: this.#tun.name })
     return true
@@ -78,6 +78,7 @@ export class PlaneReport {
       bytesDown: flow.bytesDown,
       ms: Math.round(this.#plane.now - flow.startedAt),
       reason,
+      ...flow.routeView,
     })
   }
 
@@ -119,9 +120,9 @@ export class PlaneReport {
     if (this.#watch.isNews(name, used, limit)) this.complain(`near a limit: ${name}`, { used, limit })
   }
 
-  /** All that is counted, by the plane, its stack and its dialer. */
+  /** All that is counted, by the plane, its stack and its dialers. */
   counters(udpFlows: number): Record<string, number> {
-    const { stack, dialer, udpCounters } = this.#plane
+    const { stack, router, udpCounters } = this.#plane
     const { exports } = stack
     const { limits, udp } = this.#options
     const { capacity } = this.#poller
@@ -129,7 +130,7 @@ export class PlaneReport {
       ...stack.counters(),
       ...this.counted,
       ...udpCounters,
-      ...dialer.counters(),
+      ...router.counters(),
       udp_flows: udpFlows,
       dials_in_flight: exports.tg_dials(),
       flow_slots: exports.tg_flows_used(),

@@ -1,12 +1,13 @@
-/** The life of one TCP flow: dialed, answered, relayed (tcp-relay.ts), ended. */
-import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
+/** The life of one TCP flow: decided about (tcp-route.ts), dialed, answered, relayed (tcp-relay.ts), ended. */
+import { type Destination, formatEndpoint, type IpEndpoint } from '../endpoint.ts'
 import type { FlowView } from '../options.ts'
 import type { Connected, Dial, DialError, Dialer, DialListener } from '../upstream/dialer.ts'
 import { tcpAnswer } from './answer.ts'
 import { type RelayHost, type RelayOwner, TcpRelay } from './tcp-relay.ts'
+import { type RouteHost, type RouteOwner, TcpRoute } from './tcp-route.ts'
 
 /** What a flow needs of the data plane around it. */
-export interface TcpHost extends RelayHost {
+export interface TcpHost extends RelayHost, RouteHost {
   /** A client was told, or left, without a connection. */
   refused(): void
   /** The flow is over: its number is free. */
@@ -19,14 +20,17 @@ export interface TcpTimeouts {
   readonly idleTimeoutMs: number
 }
 
-export class TcpFlow implements DialListener, RelayOwner {
+export class TcpFlow implements DialListener, RelayOwner, RouteOwner {
   /** The stack's number of the flow. */
   readonly id: number
   readonly startedAt: number
   readonly client: IpEndpoint
   readonly destination: IpEndpoint
   readonly #host: TcpHost
+  /** Where there is something to decide. */
+  #route: TcpRoute | undefined
   #dialing = false
+  #dialedAt = 0
   #dial: Dial | undefined
   #relay: TcpRelay | undefined
   /** Nothing is left of the client's side but bytes that the upstream has not taken yet. */
@@ -52,9 +56,16 @@ export class TcpFlow implements DialListener, RelayOwner {
 
   // ---- the dial and its answer ----
 
-  dial(dialer: Dialer): void {
+  /** Where there is something to decide; else it is dialed at once. */
+  begin(): void {
+    this.#route = new TcpRoute(this.#host, this)
+    this.#route.begin()
+  }
+
+  dial(dialer: Dialer, destination: Destination): void {
     this.#dialing = true
-    const dial = dialer.connect(this.destination, this.client, this)
+    this.#dialedAt = this.#host.now
+    const dial = dialer.connect(destination, this.client, this)
     if (this.#dialing) this.#dial = dial // it may have failed at once
   }
 
@@ -71,13 +82,22 @@ export class TcpFlow implements DialListener, RelayOwner {
 
   onConnected(connected: Connected): void {
     this.#dialEnded()
-    this.#relay = new TcpRelay(this.#host, this.id, connected, this)
-    this.#host.stack.exports.tg_tcp_accept(this.id)
+    const relay = new TcpRelay(this.#host, this.id, connected, this)
+    this.#relay = relay
+    if (!this.#route?.answered) return this.#host.stack.exports.tg_tcp_accept(this.id)
+    relay.openClient()
+    if (!this.#over) relay.pumpUp()
+    if (!this.#over && this.#route.clientEnded) relay.finishClient()
   }
 
   onFailed(error: DialError): void {
     this.#dialEnded()
-    this.refuse(tcpAnswer(this.#host.stack.abi, error.failure), error.message)
+    if (this.#route?.answered) this.#resetAnswered(error.message)
+    else this.refuse(tcpAnswer(this.#host.stack.abi, error.failure), error.message)
+  }
+
+  #resetAnswered(reason: string): void {
+    this.abort(`${reason} (the client was answered for its first bytes, so it could only be reset)`)
   }
 
   /** Tells a client that still waits; `answer` is one of the stack's answer constants. */
@@ -99,7 +119,7 @@ export class TcpFlow implements DialListener, RelayOwner {
       if (bits & abi.eventData) relay.pumpUp()
       if (bits & abi.eventFin) relay.finishClient()
       if (bits & abi.eventRoom) relay.pumpDown()
-    }
+    } else if (this.#route?.answered) this.#route.onEvents(bits)
     if (bits & abi.eventGone) this.#gone()
   }
 
@@ -139,7 +159,8 @@ export class TcpFlow implements DialListener, RelayOwner {
   /** RST to both sides. Idempotent. */
   abort(reason: string): void {
     if (this.#over) return
-    if (this.#dial !== undefined) this.refuse(this.#host.stack.abi.answerReset, reason)
+    const isHeld = this.#dial !== undefined || this.#route?.isPending
+    if (isHeld && !this.#route?.answered) this.refuse(this.#host.stack.abi.answerReset, reason)
     this.#relay?.close(true)
     this.#host.stack.exports.tg_tcp_abort(this.id)
     this.#finish(reason)
@@ -148,12 +169,14 @@ export class TcpFlow implements DialListener, RelayOwner {
   /** Lets go of the upstream without a word to the stack, which stopped. */
   discard(): void {
     this.#over = true
+    this.#route?.end()
     this.#dial?.cancel()
     this.#relay?.close(true)
   }
 
   #finish(reason: string): void {
     this.#over = true
+    this.#route?.end()
     this.#cancelDial()
     this.#host.stack.exports.tg_tcp_release(this.id)
     this.#host.ended(this, reason)
@@ -163,14 +186,20 @@ export class TcpFlow implements DialListener, RelayOwner {
   sweep(timeouts: TcpTimeouts): void {
     const { now } = this.#host
     if (this.#dial !== undefined) {
-      if (now - this.startedAt < timeouts.connectTimeoutMs) return
+      if (now - this.#dialedAt < timeouts.connectTimeoutMs) return
       const { failure, message } = this.#dial.expire()
       this.#dialEnded()
-      this.refuse(tcpAnswer(this.#host.stack.abi, failure), `the dial took too long: ${message}`)
+      const reason = `the dial took too long: ${message}`
+      if (this.#route?.answered) this.#resetAnswered(reason)
+      else this.refuse(tcpAnswer(this.#host.stack.abi, failure), reason)
       return
     }
     const relay = this.#relay
-    if (relay === undefined) return
+    if (relay === undefined) {
+      const waited = now - this.startedAt
+      if (this.#route?.answered && waited >= timeouts.connectTimeoutMs) this.abort('the client did not answer')
+      return
+    }
     if (!relay.clientOpen) {
       if (now - relay.activeAt >= timeouts.connectTimeoutMs) this.abort('the client did not answer')
       return
@@ -192,7 +221,7 @@ export class TcpFlow implements DialListener, RelayOwner {
 
   get state(): string {
     const relay = this.#relay
-    if (relay === undefined) return 'dialing'
+    if (relay === undefined) return this.#route?.isPending ? 'deciding' : 'dialing'
     if (!relay.clientOpen) return 'opening'
     if (relay.clientFinished && relay.upstreamFinished) return 'closing'
     return relay.clientFinished || relay.upstreamFinished ? 'half-closed' : 'open'
@@ -208,6 +237,13 @@ export class TcpFlow implements DialListener, RelayOwner {
       ageMs: Math.round(this.#host.now - this.startedAt),
       bytesUp: this.bytesUp,
       bytesDown: this.bytesDown,
+      ...this.routeView,
     }
+  }
+
+  /** What was decided, and by which name. */
+  get routeView(): Pick<FlowView, 'domain' | 'why'> {
+    const { domain = '', why = '' } = this.#route ?? {}
+    return { ...(domain === '' ? {} : { domain }), ...(why === '' ? {} : { why }) }
   }
 }

@@ -7,15 +7,9 @@ import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
 import { addon } from '../io/addon.ts'
 import type { FlowView } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
-import type {
-  Associating,
-  Association,
-  AssociationListener,
-  DatagramFields,
-  DialError,
-  Dialer,
-} from '../upstream/dialer.ts'
+import type { Associating, Association, AssociationListener, DatagramFields, DialError } from '../upstream/dialer.ts'
 import { DatagramQueue, type QueuedDatagram, rowOf } from './datagram-queue.ts'
+import type { Router } from './router.ts'
 
 const EAGAIN = -11
 /** Batches read from one relay in a row; then others have their turn. */
@@ -31,7 +25,7 @@ const TRUNCATED = 0xffff_ffff
 
 export interface UdpHost {
   readonly stack: Stack
-  readonly dialer: Dialer
+  readonly router: Router
   readonly now: number
   readonly udpCounters: UdpCounters
   flush(): void
@@ -104,7 +98,7 @@ export class UdpFlow implements AssociationListener {
     this.#host.udpCounters.udp_associations++
     this.#dialing = true
     this.#dialedAt = this.#host.now
-    const associating = this.#host.dialer.associate(this.client, this)
+    const associating = this.#host.router.single!.associate(this.client, this)
     if (this.#dialing) this.#associating = associating // it may have failed at once
   }
 

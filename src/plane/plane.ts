@@ -6,6 +6,7 @@ import { parseAddress } from '../endpoint.ts'
 import { asGatewayError, GatewayError } from '../errors.ts'
 import { DataPlane } from '../flow/data-plane.ts'
 import type { PlaneLog } from '../flow/plane-report.ts'
+import { SingleRouter } from '../flow/router.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
 import { Poller } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
@@ -105,7 +106,7 @@ export class Plane implements Planes {
     }
     const dialers = new Dialers(this.#upstreams, { poller, arena, log })
     const dialer = dialers.get(options.proxy)
-    const plane = new DataPlane({ stack, poller, tun, dialer }, options, log, onFailure)
+    const plane = new DataPlane({ stack, poller, tun, router: new SingleRouter(dialer) }, options, log, onFailure)
     poller.attend(plane)
     const running = { stack, poller, plane }
     this.#running = running

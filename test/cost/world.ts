@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net'
 import { setImmediate } from 'node:timers'
 import { type Destination, type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
 import { DataPlane } from '../../src/flow/data-plane.ts'
+import { SingleRouter } from '../../src/flow/router.ts'
 import { Poller } from '../../src/io/poller.ts'
 import { Socket } from '../../src/io/socket.ts'
 import { DEFAULTS } from '../../src/options.ts'
@@ -105,7 +106,12 @@ export class World {
       limits: { ...limits, flows: FLOWS, dialsPerSource: limits.dials },
       udp: { ...udp, maxAssociations: ASSOCIATIONS },
     }
-    this.#plane = new DataPlane({ stack, poller: this.#poller, tun, dialer }, options, LOG, onFailure)
+    this.#plane = new DataPlane(
+      { stack, poller: this.#poller, tun, router: new SingleRouter(dialer) },
+      options,
+      LOG,
+      onFailure,
+    )
     this.#poller.attend({
       beginTurn: () => this.#plane.beginTurn(),
       endTurn: () => {

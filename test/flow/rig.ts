@@ -3,6 +3,7 @@ import type { Socket as PeerSocket } from 'node:net'
 import type { ExecutionContext } from 'ava'
 import { type Destination, type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
 import { DataPlane, type PlaneOptions } from '../../src/flow/data-plane.ts'
+import { type Router, SingleRouter } from '../../src/flow/router.ts'
 import { Poller } from '../../src/io/poller.ts'
 import { Socket } from '../../src/io/socket.ts'
 import { Stack } from '../../src/stack/stack.ts'
@@ -102,9 +103,10 @@ export async function open(
   t: ExecutionContext,
   more: Partial<PlaneOptions> = {},
   serve: (peer: PeerSocket) => void = () => {},
+  makeRouter?: (dialer: TestDialer) => Router,
 ) {
   const port = await tcpServer(t, serve)
-  return openWith(t, more, poller => new TestDialer(poller, port))
+  return openWith(t, more, poller => new TestDialer(poller, port), makeRouter)
 }
 
 /** The same with a dialer of the caller's. */
@@ -112,6 +114,7 @@ export function openWith<Made extends Dialer>(
   t: ExecutionContext,
   more: Partial<PlaneOptions>,
   makeDialer: (poller: Poller, stack: Stack) => Made,
+  makeRouter: (dialer: Made) => Router = dialer => new SingleRouter(dialer),
 ) {
   const stack = new Stack({
     mtu: 1500,
@@ -133,7 +136,12 @@ export function openWith<Made extends Dialer>(
   const poller = new Poller(stack.memory, onFailure)
   const tun = new MemoryTun(stack.memory, { mtu: 1500, vnetHdr: false })
   const dialer = makeDialer(poller, stack)
-  const plane = new DataPlane({ stack, poller, tun, dialer }, { ...OPTIONS, ...more }, log, onFailure)
+  const plane = new DataPlane(
+    { stack, poller, tun, router: makeRouter(dialer) },
+    { ...OPTIONS, ...more },
+    log,
+    onFailure,
+  )
   poller.attend(plane)
   t.teardown(() => {
     plane.close(failures.length === 0)
