@@ -8,19 +8,20 @@ import type { FlowView, GatewayOptions } from '../options.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Tun } from '../tun/tun.ts'
 import type { DialError } from '../upstream/dialer.ts'
-import { Clock } from './clock.ts'
+import { Clock, sweepIntervalMs } from './clock.ts'
+import type { DatagramService } from './datagram-service.ts'
 import { type PlaneLog, PlaneReport } from './plane-report.ts'
 import type { Router } from './router.ts'
 import { TcpFlow, type TcpHost } from './tcp-flow.ts'
-import type { TcpRelay } from './tcp-relay.ts'
-import type { UdpCounters, UdpFlow, UdpHost } from './udp-flow.ts'
 import { UdpFlows } from './udp-flows.ts'
+import type { UdpCounters, UdpHost } from './udp-host.ts'
 
 export interface PlaneParts {
   readonly stack: Stack
   readonly poller: Poller
   readonly tun: Tun
   readonly router: Router
+  readonly datagramService?: DatagramService
 }
 
 export type PlaneOptions = Pick<GatewayOptions, 'tcp' | 'udp' | 'limits'>
@@ -34,6 +35,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly stack: Stack
   readonly poller: Poller
   readonly router: Router
+  readonly datagramService: DatagramService | undefined
   readonly udpCounters: UdpCounters = {
     udp_too_large: 0,
     udp_queue_full: 0,
@@ -50,7 +52,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly #tcp: (TcpFlow | undefined)[] = []
   readonly #udp: UdpFlows
   readonly #counters: PlaneReport['counted']
-  #resumable: (TcpRelay | UdpFlow)[] = []
+  #resumable: { resume(): void }[] = []
   #resumeScheduled = false
   #ticker: NodeJS.Timeout | undefined
   #hurrying: NodeJS.Timeout | undefined
@@ -62,6 +64,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.stack = parts.stack
     this.poller = parts.poller
     this.router = parts.router
+    this.datagramService = parts.datagramService
     this.#tun = parts.tun
     this.#options = options
     this.#report = new PlaneReport(this, parts, options, log)
@@ -69,13 +72,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.#udp = new UdpFlows(this, this.#report, options.udp.maxAssociations)
     this.#onFailure = onFailure
     this.stack.exports.tg_limit_dials(options.limits.dials, options.limits.dialsPerSource)
-    const shortest = Math.min(
-      options.tcp.connectTimeoutMs,
-      options.tcp.halfCloseTimeoutMs,
-      options.tcp.idleTimeoutMs,
-      options.udp.idleTimeoutMs,
-    )
-    this.#sweeper = setInterval(() => this.#guarded(() => this.#sweep()), Math.min(1_000, Math.max(20, shortest / 4)))
+    this.#sweeper = setInterval(() => this.#guarded(() => this.#sweep()), sweepIntervalMs(options))
   }
 
   // ---- the turn ----
@@ -141,7 +138,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     if (this.stack.words[this.stack.abi.egress / 4]! > 1024) this.flush()
   }
 
-  later(waiting: TcpRelay | UdpFlow): void {
+  later(waiting: { resume(): void }): void {
     this.#resumable.push(waiting)
     if (this.#resumeScheduled) return
     this.#resumeScheduled = true

@@ -36,6 +36,12 @@ export function destinationOf(stack: Stack, row: number): IpEndpoint {
   return { address: stack.bytes.slice(dest, dest + (family === 6 ? 16 : 4)), port }
 }
 
+/** Port unreachable, to the client endpoint `id` whose row it is. */
+export function refuseRow(stack: Stack, id: number, row: number): void {
+  const { dest, port } = rowOf(stack, row)
+  stack.exports.tg_udp_refuse(id, dest, port, stack.abi.answerPortUnreachable)
+}
+
 export class DatagramQueue {
   readonly datagrams: QueuedDatagram[] = []
   #bytes = 0
@@ -52,8 +58,13 @@ export class DatagramQueue {
       payload.set(bytes.subarray(words[iovec]!, words[iovec]! + words[iovec + 1]!), done)
       done += words[iovec + 1]!
     }
-    this.datagrams.push({ dest: bytes.slice(dest, dest + 16), family, port, payload })
-    this.#bytes += length
+    return this.add({ dest: bytes.slice(dest, dest + 16), family, port, payload })
+  }
+
+  /** How many gave way to it. */
+  add(datagram: QueuedDatagram): number {
+    this.datagrams.push(datagram)
+    this.#bytes += datagram.payload.length
     let dropped = 0
     for (; this.datagrams.length > MAX_QUEUED || this.#bytes > MAX_QUEUED_BYTES; dropped++)
       this.#bytes -= this.datagrams.shift()!.payload.length

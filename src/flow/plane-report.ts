@@ -6,7 +6,8 @@ import type { Tun } from '../tun/tun.ts'
 import type { DialError } from '../upstream/dialer.ts'
 import { LimitWatch } from './limit-watch.ts'
 import type { TcpFlow } from './tcp-flow.ts'
-import type { UdpFlow, UdpHost } from './udp-flow.ts'
+import type { UdpFlow } from './udp-flow.ts'
+import type { UdpHost } from './udp-host.ts'
 
 export interface PlaneLog {
   readonly debugEnabled: boolean

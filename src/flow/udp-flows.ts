@@ -1,7 +1,8 @@
 /** The UDP flows of a data plane: the stack's datagrams are handed to them; at the bound the least recently used gives way. */
 import { destinationOf } from './datagram-queue.ts'
 import type { PlaneReport } from './plane-report.ts'
-import { UdpFlow, type UdpHost } from './udp-flow.ts'
+import { UdpFlow } from './udp-flow.ts'
+import type { UdpHost } from './udp-host.ts'
 
 export class UdpFlows {
   readonly #host: UdpHost
@@ -30,7 +31,10 @@ export class UdpFlows {
       while (to < count && endpointOf(to) === id) to++
       // an endpoint that gave way to another of this batch is gone, and so are its datagrams
       const known = words[(abi.endpoints + id * abi.endpointBytes + abi.endpointUsed) / 4] !== 0
-      if (known) (this.#flows.get(id) ?? this.#open(id, from))?.send(from, to)
+      const flow = known ? (this.#flows.get(id) ?? this.#open(id, from)) : undefined
+      // what most datagrams are: of no service, and with nothing to decide
+      if (flow?.only !== undefined && this.#host.datagramService === undefined) flow.only.send(from, to)
+      else flow?.send(from, to)
       from = to
     }
     exports.tg_udp_release()
@@ -63,7 +67,8 @@ export class UdpFlows {
   /** Called now and then. */
   sweep(connectTimeoutMs: number, idleTimeoutMs: number): void {
     for (const flow of this.#flows.values()) {
-      flow.sweep(connectTimeoutMs)
+      if (flow.only !== undefined) flow.only.sweep(connectTimeoutMs)
+      else flow.sweep(connectTimeoutMs, idleTimeoutMs)
       if (this.#host.now - flow.usedAt >= idleTimeoutMs) this.#close(flow)
     }
   }
@@ -82,7 +87,11 @@ export class UdpFlows {
   }
 }
 
-/** The associations of strangers are the first to go, or a flood of invented sources would take those of all. */
+/**
+ * First who has no association: it loses nothing. Then the associations of strangers, or a flood of invented sources would take
+ * those of all.
+ */
 function givesWay(one: UdpFlow, other: UdpFlow): boolean {
+  if ((one.associations === 0) !== (other.associations === 0)) return one.associations === 0
   return one.isStranger === other.isStranger ? one.usedAt < other.usedAt : one.isStranger
 }

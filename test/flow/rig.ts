@@ -3,6 +3,7 @@ import type { Socket as PeerSocket } from 'node:net'
 import type { ExecutionContext } from 'ava'
 import { type Destination, type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
 import { DataPlane, type PlaneOptions } from '../../src/flow/data-plane.ts'
+import type { DatagramService } from '../../src/flow/datagram-service.ts'
 import { type Router, SingleRouter } from '../../src/flow/router.ts'
 import { Poller } from '../../src/io/poller.ts'
 import { Socket } from '../../src/io/socket.ts'
@@ -22,7 +23,12 @@ export const OPTIONS: PlaneOptions = {
 /** Dials are decided by the test: each waits for `succeed` or `fail`. */
 export class TestDialer implements Dialer {
   readonly waiting: { to: Destination; client: IpEndpoint; listener: DialListener; cancelled: boolean }[] = []
-  readonly associations: { client: IpEndpoint; listener: AssociationListener; closed: boolean }[] = []
+  readonly associations: {
+    client: IpEndpoint
+    listener: AssociationListener
+    name: string | undefined
+    closed: boolean
+  }[] = []
   closed = false
   /** Each further dial fails inside connect(). */
   failsAtOnce: DialFailure | undefined
@@ -66,19 +72,11 @@ export class TestDialer implements Dialer {
     this.waiting[at]!.listener.onFailed({ failure, message: 'as the test says' })
   }
 
-  associate(client: IpEndpoint, listener: AssociationListener) {
-    const entry = { client, listener, closed: false }
+  associate(client: IpEndpoint, listener: AssociationListener, name?: string) {
+    const entry = { client, listener, name, closed: false }
     this.associations.push(entry)
     const close = () => void Object.assign(entry, { closed: true })
-    return {
-      maxBytes: 65_507,
-      writeHeader: () => 10,
-      send: (_messages: number, _iovecs: number, count: number) => count,
-      receive: () => 0,
-      parseDatagram: () => false,
-      close,
-      expire: () => expired(close),
-    }
+    return { close, expire: () => expired(close) }
   }
 
   isUpstream(endpoint: IpEndpoint): boolean {
@@ -104,9 +102,10 @@ export async function open(
   more: Partial<PlaneOptions> = {},
   serve: (peer: PeerSocket) => void = () => {},
   makeRouter?: (dialer: TestDialer) => Router,
+  service?: DatagramService,
 ) {
   const port = await tcpServer(t, serve)
-  return openWith(t, more, poller => new TestDialer(poller, port), makeRouter)
+  return openWith(t, more, poller => new TestDialer(poller, port), makeRouter, service)
 }
 
 /** The same with a dialer of the caller's. */
@@ -115,6 +114,7 @@ export function openWith<Made extends Dialer>(
   more: Partial<PlaneOptions>,
   makeDialer: (poller: Poller, stack: Stack) => Made,
   makeRouter: (dialer: Made) => Router = dialer => new SingleRouter(dialer),
+  datagramService?: DatagramService,
 ) {
   const stack = new Stack({
     mtu: 1500,
@@ -137,7 +137,7 @@ export function openWith<Made extends Dialer>(
   const tun = new MemoryTun(stack.memory, { mtu: 1500, vnetHdr: false })
   const dialer = makeDialer(poller, stack)
   const plane = new DataPlane(
-    { stack, poller, tun, router: makeRouter(dialer) },
+    { stack, poller, tun, router: makeRouter(dialer), ...(datagramService && { datagramService }) },
     { ...OPTIONS, ...more },
     log,
     onFailure,
