@@ -5,6 +5,7 @@
 import { COMMANDS, type Command, help, version } from './commands/help.ts'
 import { type FlagSet, type Flags, parseFlags, usageError } from './config/flags.ts'
 import { suggestion } from './config/suggest.ts'
+import type { Sources } from './config.ts'
 import { ConfigError } from './errors.ts'
 import { quote, redactUrls } from './redact.ts'
 
@@ -41,7 +42,15 @@ async function main(args: readonly string[]): Promise<number> {
 async function runCommand(flags: Flags): Promise<number> {
   const { config } = await load(flags, true)
   const { run } = await import('./commands/run.ts')
-  return await run({ config, version: version(), load: () => import('./gateway.ts') })
+  const { loadConfig } = await import('./config.ts')
+  const sources = sourcesOf(flags, true)
+  return await run({
+    config,
+    version: version(),
+    load: () => import('./gateway.ts'),
+    reread: () => loadConfig(sources).config,
+    file: sources.file ?? process.env.TUNGATE_CONFIG,
+  })
 }
 
 async function statusCommand(flags: Flags): Promise<number> {
@@ -66,15 +75,12 @@ async function configCommand(flags: Flags): Promise<number> {
 
 async function load(flags: Flags, requireProxy: boolean) {
   const { loadConfig } = await import('./config.ts')
-  const { file } = flags
+  return loadConfig(sourcesOf(flags, requireProxy))
+}
+
+function sourcesOf({ file, flags }: Flags, requireProxy: boolean): Sources {
   const uid = process.getuid!()
-  return loadConfig({
-    environment: process.env,
-    flags: flags.flags,
-    uid,
-    requireProxy,
-    ...(file === undefined ? {} : { file }),
-  })
+  return { environment: process.env, flags, uid, requireProxy, ...(file === undefined ? {} : { file }) }
 }
 
 function helpTopic(words: readonly string[]): Command {

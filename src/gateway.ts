@@ -5,6 +5,7 @@
 import { EventEmitter } from 'node:events'
 
 import { completeOptions } from './config/complete-options.ts'
+import { rulesFromInput } from './config/list-input.ts'
 import { asGatewayError, GatewayError, SystemError } from './errors.ts'
 import { addon, type TunInfo } from './io/addon.ts'
 import { socketsPerPlane } from './io/descriptors.ts'
@@ -12,10 +13,11 @@ import { Socket } from './io/socket.ts'
 import { silentLog } from './log.ts'
 import { type FlowView, type Gateway, type GatewayInput, type GatewayOptions, workerCount } from './options.ts'
 import { type GatewayLog, Plane, type Planes } from './plane/plane.ts'
+import type { RulesKeeper } from './rules/rules-keeper.ts'
 import { openTun } from './tun/linux.ts'
 
 export { ConfigError, GatewayError, SystemError } from './errors.ts'
-export type { FlowView, Gateway, GatewayInput, GatewayOptions, ProxyOptions } from './options.ts'
+export type { FlowView, Gateway, GatewayInput, GatewayOptions, ProxyOptions, RuleInput } from './options.ts'
 export { DEFAULTS } from './options.ts'
 export type { GatewayLog } from './plane/plane.ts'
 
@@ -33,6 +35,8 @@ class TunGateway extends EventEmitter implements Gateway {
   /** One for each data plane. */
   #queues: readonly TunInfo[] = []
   #planes: Planes | undefined
+  /** Made when there are rules. */
+  #rules: RulesKeeper | undefined
   #closing: Promise<void> | undefined
   #failed = false
   /** Rejects start(), while it is under way. */
@@ -73,7 +77,10 @@ class TunGateway extends EventEmitter implements Gateway {
   }
 
   async #startPlanes(): Promise<void> {
-    const setup = { options: this.#options, log: this.#log, onFatal: (error: GatewayError) => this.#fail(error) }
+    const { rules: source } = this.#options
+    const hasRules = source.file !== '' || source.written.length > 0
+    const rules = hasRules ? await (await this.#keeper()).load() : undefined
+    const setup = { options: this.#options, rules, log: this.#log, onFatal: (error: GatewayError) => this.#fail(error) }
     const [queue, ...more] = this.#queues
     if (more.length === 0)
       this.#planes = new Plane({ ...setup, queue: queue!, upstreamLog: this.#log, sockets: socketsPerPlane(1) })
@@ -83,6 +90,19 @@ class TunGateway extends EventEmitter implements Gateway {
       this.#planes = new PlaneThreads({ ...setup, queues: this.#queues })
     }
     await this.#planes.start()
+  }
+
+  async #keeper(): Promise<RulesKeeper> {
+    const { RulesKeeper } = await import('./rules/rules-keeper.ts')
+    this.#requireOpen()
+    const { rules: source, upstreams, proxy } = this.#options
+    this.#rules ??= new RulesKeeper({
+      source,
+      targets: { upstreams: Object.keys(upstreams), defaultUpstream: proxy },
+      log: this.#log,
+      onRules: async rules => this.#planes?.useRules(rules),
+    })
+    return this.#rules
   }
 
   #requireOpen(): void {
@@ -97,7 +117,12 @@ class TunGateway extends EventEmitter implements Gateway {
   }
 
   counters(): Readonly<Record<string, number>> {
-    return this.#planes?.counters() ?? { stack_restarts: 0, open_descriptors: addon.openDescriptors() }
+    const counters = this.#planes?.counters() ?? { stack_restarts: 0, open_descriptors: addon.openDescriptors() }
+    return { ...counters, ...this.#rules?.counters() }
+  }
+
+  async reloadRules(rules?: GatewayInput['rules']): Promise<void> {
+    await (await this.#keeper()).reload(rules === undefined ? undefined : rulesFromInput(rules))
   }
 
   flows(): FlowView[] {
@@ -110,6 +135,7 @@ class TunGateway extends EventEmitter implements Gateway {
   }
 
   async #close(): Promise<void> {
+    this.#rules?.close()
     const held = (await this.#planes?.close()) ?? []
     // the number of one that a thread still reads must not become another file's
     for (const { fd } of this.#queues) if (!held.includes(fd)) addon.close(fd, false)

@@ -227,8 +227,24 @@ export interface DnsInput extends Partial<Omit<GatewayOptions['dns'], 'resolver'
   readonly split?: { readonly [suffix: string]: string | ResolverAddress }
 }
 
-/** The keys of a rule in a file, each with a value or a list of them. */
-export type RuleInput = { readonly [key: string]: string | number | boolean | readonly (string | number)[] | undefined }
+type OneOrMore<T> = T | readonly T[]
+
+/** A rule of a library user: the keys are those of a rules file (docs/rules.md). */
+export interface RuleInput {
+  /** An upstream, a group, `direct`, `reject` or `drop`. */
+  readonly to: string
+  readonly name?: string | undefined
+  readonly protocol?: OneOrMore<'tcp' | 'udp'> | undefined
+  readonly source?: OneOrMore<string> | undefined
+  readonly destination?: OneOrMore<string> | undefined
+  readonly destinationFile?: OneOrMore<string> | undefined
+  readonly port?: OneOrMore<number | string> | undefined
+  readonly domain?: OneOrMore<string> | undefined
+  readonly domainSuffix?: OneOrMore<string> | undefined
+  readonly domainFile?: OneOrMore<string> | undefined
+  readonly domainSuffixFile?: OneOrMore<string> | undefined
+  readonly sniff?: boolean | undefined
+}
 
 /** What a library user writes: the proxy, and whatever differs from DEFAULTS. */
 export type GatewayInput = {
@@ -276,4 +292,9 @@ export interface Gateway extends EventEmitter {
   close(): Promise<void>
   counters(): Readonly<Record<string, number>>
   flows(): FlowView[]
+  /**
+   * Reads the rules and their lists again, or puts others in their place; flows that are there stay where they are. Rejects
+   * with ConfigError, and then nothing has changed. Changes of the files are seen without it.
+   */
+  reloadRules(rules?: GatewayInput['rules']): Promise<void>
 }

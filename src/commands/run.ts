@@ -6,6 +6,7 @@ import { GatewayError } from '../errors.ts'
 import { createLog, type Log, type LogOutput } from '../log.ts'
 import type { Gateway, GatewayOptions } from '../options.ts'
 import { isFreeForStatus, type StatusDocument, type StatusServer, serveStatus } from '../status.ts'
+import { hasTerminal, RunReload } from './run-reload.ts'
 
 /** src/gateway.ts, or what stands for it. */
 export interface GatewayModule {
@@ -17,6 +18,9 @@ export interface RunOptions {
   readonly version: string
   /** Loaded only when configuration and log stand: a wrong key is told without WebAssembly and addon. */
   readonly load: () => Promise<GatewayModule>
+  /** The configuration as it is now, and its file: rules are read again while the gateway runs. */
+  readonly reread: () => Config
+  readonly file: string | undefined
 }
 
 /** The promise is 2 s from the signal to the end of the process; the rest is for its exit. */
@@ -31,17 +35,20 @@ const HEAP_BOUND_DELAY_MS = 1000
 type End = { readonly signal: NodeJS.Signals } | { readonly error: unknown }
 
 /** Resolves with the exit code: 0 after a signal, 1 when the gateway could not start or go on. Throws ConfigError. */
-export async function run({ config, version, load }: RunOptions): Promise<number> {
+export async function run({ config, version, load, reread, file }: RunOptions): Promise<number> {
   const options = gatewayOptions(config)
   const log = createLog(config.log)
   const startedAt = performance.now()
   const ends = watchEnds()
   let gateway: Gateway | undefined
   let status: Promise<StatusServer | undefined> | undefined
+  let reload: RunReload | undefined
   let failed = false
   try {
     const created = (await load()).createGateway({ ...options, log })
     gateway = created
+    reload = new RunReload({ gateway: created, log, rules: options.rules, reread, file })
+    ends.onHangup = () => reload?.reload()
     created.on('error', ends.fail)
     const proxy = upstreamText(options)
     const report = () => ({
@@ -63,11 +70,13 @@ export async function run({ config, version, load }: RunOptions): Promise<number
     }
     log.info('starting', { version, pid: process.pid, proxy })
     const early = await Promise.race([created.start(), ends.first])
+    reload.watch().catch(ends.fail)
     setTimeout(boundYoungHeap, HEAP_BOUND_DELAY_MS).unref()
     failed = logEnd(early ?? (await ends.first), log)
   } catch (error) {
     failed = logEnd({ error }, log)
   }
+  reload?.close()
   const closed = await closeInOrder(gateway, status, log)
   await log.close()
   ends.forget()
@@ -76,9 +85,11 @@ export async function run({ config, version, load }: RunOptions): Promise<number
 
 /**
  * The first reason to end: a signal, an error of the gateway, or one that nobody caught. A second signal ends the
- * process at once, with 128 + its number, as a shell would tell it.
+ * process at once, with 128 + its number, as a shell would tell it. SIGHUP is one where the terminal is gone that the process
+ * was started from; else it calls `onHangup`.
  */
 function watchEnds() {
+  const hadTerminal = hasTerminal()
   const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
   let signalled = false
   let resolveFirst: (end: End) => void = () => {}
@@ -86,6 +97,7 @@ function watchEnds() {
     resolveFirst = resolve
   })
   const onSignal = (signal: NodeJS.Signals) => {
+    if (signal === 'SIGHUP' && !(hadTerminal && !hasTerminal())) return ends.onHangup()
     if (signalled) process.exit(128 + numbers[signal as keyof typeof numbers])
     signalled = true
     resolveFirst({ signal })
@@ -102,7 +114,8 @@ function watchEnds() {
     process.off('uncaughtException', fail)
     process.off('unhandledRejection', fail)
   }
-  return { first, fail, forget }
+  const ends = { first, fail, forget, onHangup: () => {} }
+  return ends
 }
 
 /**

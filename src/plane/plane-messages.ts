@@ -4,6 +4,7 @@ import type { MessagePort } from 'node:worker_threads'
 import { asGatewayError, ConfigError, GatewayError, SystemError } from '../errors.ts'
 import type { TunInfo } from '../io/addon.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
+import type { LoadedRules } from '../rules/load-rules.ts'
 import type { Module } from '../stack/webassembly.ts'
 import type { UpstreamCells } from '../upstream/upstreams.ts'
 
@@ -12,6 +13,7 @@ export interface WorkerStart {
   /** Its part of the limits. */
   readonly options: GatewayOptions
   readonly queue: TunInfo
+  readonly rules: LoadedRules | undefined
   readonly module: Module
   /** See PlaneSetup. */
   readonly sockets: number
@@ -27,7 +29,10 @@ export interface WorkerStart {
 }
 
 /** To the worker. */
-export type Request = { readonly ask: keyof Answers; readonly number: number } | { readonly close: true }
+export type Request =
+  | { readonly ask: keyof Answers; readonly number: number }
+  | { readonly rules: LoadedRules }
+  | { readonly close: true }
 
 export interface Answers {
   readonly counters: Record<string, number>

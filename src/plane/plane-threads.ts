@@ -8,6 +8,7 @@ import { GatewayError, SystemError } from '../errors.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
 import { socketsPerPlane } from '../io/descriptors.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
+import type { LoadedRules } from '../rules/load-rules.ts'
 import { stackModule } from '../stack/stack.ts'
 import { upstreamCells } from '../upstream/upstreams.ts'
 import type { GatewayLog, Planes } from './plane.ts'
@@ -41,6 +42,7 @@ export interface ThreadsSetup {
   readonly options: GatewayOptions
   /** One for each worker. Descriptors stay with whoever opened them, until close() has resolved. */
   readonly queues: readonly TunInfo[]
+  readonly rules?: LoadedRules | undefined
   readonly log: GatewayLog
   /** Called once, when a plane cannot go on. */
   readonly onFatal: (error: GatewayError) => void
@@ -50,7 +52,7 @@ export interface ThreadsSetup {
 export class PlaneThreads implements Planes {
   readonly #threads: PlaneThread[] = []
 
-  constructor({ options, queues, log, onFatal, entry = WORKER_ENTRY }: ThreadsSetup) {
+  constructor({ options, queues, rules, log, onFatal, entry = WORKER_ENTRY }: ThreadsSetup) {
     const shared = new SharedLog(log)
     const part = partOf(options, queues.length)
     const sockets = socketsPerPlane(queues.length)
@@ -67,7 +69,7 @@ export class PlaneThreads implements Planes {
     }
     try {
       for (const [worker, queue] of queues.entries()) {
-        const start = { options: part, queue, sockets, debugEnabled: log.debugEnabled, known }
+        const start = { options: part, queue, rules, sockets, debugEnabled: log.debugEnabled, known }
         const told = { onFailure, onTrap, onLine: (line: LogLine) => shared.say(worker, line) }
         this.#threads.push(new PlaneThread(entry, start, told))
       }
@@ -94,6 +96,10 @@ export class PlaneThreads implements Planes {
     return this.#ask('flows').flatMap(({ flows }, worker) =>
       flows.map(flow => ({ ...flow, id: worker * FLOW_NUMBERS + flow.id })),
     )
+  }
+
+  async useRules(rules: LoadedRules): Promise<void> {
+    for (const thread of this.#threads) thread.useRules(rules)
   }
 
   /** All are asked before the first is waited for. */
@@ -145,7 +151,7 @@ class PlaneThread {
 
   constructor(
     entry: URL,
-    start: Pick<WorkerStart, 'options' | 'queue' | 'sockets' | 'debugEnabled' | 'known'>,
+    start: Pick<WorkerStart, 'options' | 'queue' | 'rules' | 'sockets' | 'debugEnabled' | 'known'>,
     { onFailure, onTrap, onLine }: ThreadListener,
   ) {
     const { port1, port2 } = new MessageChannel()
@@ -207,6 +213,11 @@ class PlaneThread {
 
   #post(request: Request): void {
     this.#worker.postMessage(request)
+  }
+
+  /** Their tables are in memory that all threads share. */
+  useRules(rules: LoadedRules): void {
+    if (this.#state === 'starting' || this.#state === 'running') this.#post({ rules })
   }
 
   ask(what: keyof Answers): void {

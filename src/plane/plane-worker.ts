@@ -5,7 +5,7 @@ import { Plane } from './plane.ts'
 import { plainError, type Report, type Request, type WorkerStart } from './plane-messages.ts'
 import { WorkerLog } from './worker-log.ts'
 
-const { options, queue, module, sockets, debugEnabled, known, pendingLines, answered, answers } =
+const { options, queue, rules, module, sockets, debugEnabled, known, pendingLines, answered, answers } =
   workerData as WorkerStart
 const port = parentPort!
 const tell = (report: Report) => port.postMessage(report)
@@ -15,6 +15,7 @@ const log = new WorkerLog(pendingLines, line => tell({ log: line }))
 const plane = new Plane({
   options,
   queue,
+  rules,
   module,
   sockets,
   known,
@@ -29,6 +30,13 @@ port.on('message', async (request: Request) => {
     await plane.close()
     // a look-up that is under way would keep the thread
     process.exit()
+  }
+  if ('rules' in request) {
+    // the main thread has read them before; a script that has changed since is told by this thread
+    await plane
+      .useRules(request.rules)
+      .catch(error => log.lines('plane', debugEnabled).error(plainError(error).message))
+    return
   }
   answers.postMessage(request.ask === 'counters' ? { counters: plane.counters() } : { flows: plane.flows() })
   Atomics.store(answered, 0, request.number)

@@ -6,14 +6,16 @@ import { parseAddress } from '../endpoint.ts'
 import { asGatewayError, GatewayError } from '../errors.ts'
 import { DataPlane } from '../flow/data-plane.ts'
 import type { PlaneLog } from '../flow/plane-report.ts'
-import { SingleRouter } from '../flow/router.ts'
 import { addon, type TunInfo } from '../io/addon.ts'
 import { Poller } from '../io/poller.ts'
 import type { FlowView, GatewayOptions } from '../options.ts'
+import type { LoadedRules } from '../rules/load-rules.ts'
 import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
 import { Dialers, type UpstreamCells, Upstreams } from '../upstream/upstreams.ts'
+import { PlaneRules } from './plane-rules.ts'
+import { RulesRouter } from './rules-router.ts'
 import { TrapLimit } from './trap-limit.ts'
 
 /** What a gateway says while it works; src/log.ts makes one from winston. */
@@ -27,6 +29,8 @@ export interface Planes {
   start(): Promise<void>
   counters(): Record<string, number>
   flows(): FlowView[]
+  /** For flows that begin from now on. Rejects with ConfigError, and then nothing has changed. */
+  useRules(rules: LoadedRules): Promise<void>
   /** Ends all flows; clients get RST. Resolves with the queues' descriptors that could not be let go of. Idempotent. */
   close(): Promise<readonly number[]>
 }
@@ -46,6 +50,8 @@ export interface PlaneSetup {
   readonly onFatal: (error: GatewayError) => void
   /** Compiled by another thread. */
   readonly module?: Module
+  /** To begin with; undefined: none. */
+  readonly rules?: LoadedRules | undefined
   /** What is known of the proxy, shared with the planes of other threads. */
   readonly known?: UpstreamCells
 }
@@ -63,6 +69,7 @@ export class Plane implements Planes {
   readonly #setup: PlaneSetup
   /** What is known of them a stack that stops does not change. */
   readonly #upstreams: Upstreams
+  readonly #rules: PlaneRules
   #running: Running | undefined
   /** It failed, or was closed. */
   #over = false
@@ -71,11 +78,13 @@ export class Plane implements Planes {
 
   constructor(setup: PlaneSetup) {
     this.#setup = setup
-    const { options, upstreamLog, known } = setup
+    const { options, log, upstreamLog, known } = setup
+    this.#rules = new PlaneRules({ upstreams: Object.keys(options.upstreams) }, message => log.warn(message))
     this.#upstreams = new Upstreams(options, upstreamLog, known)
   }
 
   async start(): Promise<void> {
+    if (this.#setup.rules !== undefined) await this.#rules.use(this.#setup.rules)
     this.#run()
     await this.#upstreams.ready()
   }
@@ -104,9 +113,9 @@ export class Plane implements Planes {
       scratch: stack.abi.scratch,
       scratchBytes: stack.abi.scratchBytes,
     }
-    const dialers = new Dialers(this.#upstreams, { poller, arena, log })
-    const dialer = dialers.get(options.proxy)
-    const plane = new DataPlane({ stack, poller, tun, router: new SingleRouter(dialer) }, options, log, onFailure)
+    const router = new RulesRouter(new Dialers(this.#upstreams, { poller, arena, log }), options.proxy)
+    this.#rules.attach(router)
+    const plane = new DataPlane({ stack, poller, tun, router }, options, log, onFailure)
     poller.attend(plane)
     const running = { stack, poller, plane }
     this.#running = running
@@ -155,6 +164,7 @@ export class Plane implements Planes {
   counters(): Record<string, number> {
     return {
       ...this.#running?.plane.counters(),
+      ...this.#rules.counters(),
       stack_restarts: this.#restarts,
       open_descriptors: addon.openDescriptors(),
     }
@@ -164,12 +174,17 @@ export class Plane implements Planes {
     return this.#running?.plane.flows() ?? []
   }
 
+  useRules(rules: LoadedRules): Promise<void> {
+    return this.#rules.use(rules)
+  }
+
   async close(): Promise<readonly number[]> {
     this.#over = true
     const running = this.#running
     this.#running = undefined
     running?.plane.close()
     running?.poller.close()
+    await this.#rules.close()
     return []
   }
 }

@@ -11,16 +11,16 @@ import type { CompileJob, CompileResult } from './compile-worker.ts'
 const WORKER_ENTRY = new URL('../rules/compile-worker.js', import.meta.url)
 
 /**
- * As compileText. Rejects with ConfigError for the first mistake, with GatewayError when the thread fails (out of memory), and
+ * As compileText, or compileRaws. Rejects with ConfigError for the first mistake, with GatewayError when the thread fails (out of memory), and
  * with the signal's reason when it is aborted. The thread is gone when the promise is settled.
  */
 export async function compileApart(
-  text: string,
+  rules: CompileJob['rules'],
   options: CompileOptions,
   signal?: AbortSignal,
 ): Promise<CompiledRules> {
   signal?.throwIfAborted()
-  const workerData: CompileJob = { text, options }
+  const workerData: CompileJob = { rules, options }
   const worker = new Worker(WORKER_ENTRY, { workerData, execArgv: [] })
   let abort = () => {}
   try {

@@ -2,11 +2,13 @@
  * Rules → tables. The result is plain data over shared memory: it may be made in one thread and sent to others, which all see
  * the same tables. Either all of it is made, or an error is thrown and nothing has changed.
  */
+
 import { BitRows, setBit, sharedWords } from './bit-rows.ts'
 import { buildCidrTable, type CidrTable } from './cidr-table.ts'
 import { buildDomainTable, type DomainTable } from './domain-table.ts'
 import { buildIntervals, type IntervalTable } from './interval-table.ts'
-import { type ParseOptions, parseRules } from './parse.ts'
+import { listFiles, type ParseOptions, parseRules } from './parse.ts'
+import type { RawRule } from './raw-rule.ts'
 import { readRules } from './raw-rule.ts'
 import { CONDITIONS, type Condition, type Protocol, type Rule, type Target, targetText } from './rule.ts'
 
@@ -26,6 +28,8 @@ export interface CompiledRules {
   readonly targets: readonly Target[]
   /** What people are told of the rules. */
   readonly summaries: readonly RuleSummary[]
+  /** Absolute paths of the lists that are in it. */
+  readonly files: readonly string[]
 }
 
 export interface RuleSummary extends Pick<Rule, 'number' | 'name' | 'sniff' | 'texts'> {
@@ -39,10 +43,19 @@ export interface CompileOptions extends ParseOptions {
 
 /** The rules of a file's text. Throws ConfigError for the first mistake. */
 export function compileText(text: string, options: CompileOptions): CompiledRules {
-  return compileRules(parseRules(readRules(text, options.file), options), options.defaultUpstream)
+  return compileRaws(readRules(text, options.file), options)
 }
 
-export function compileRules(rules: readonly Rule[], defaultUpstream: string): CompiledRules {
+/** The same of rules that were read already. */
+export function compileRaws(raws: readonly RawRule[], options: CompileOptions): CompiledRules {
+  return compileRules(parseRules(raws, options), options.defaultUpstream, listFiles(raws, options.folder))
+}
+
+export function compileRules(
+  rules: readonly Rule[],
+  defaultUpstream: string,
+  files: readonly string[] = [],
+): CompiledRules {
   const rows = new BitRows(rules.length)
   const without = (condition: Condition) => bitsOf(rows, rules, rule => rule[condition] === undefined)
   const speaks = (protocol: Protocol) =>
@@ -65,6 +78,7 @@ export function compileRules(rules: readonly Rule[], defaultUpstream: string): C
   return {
     ...tables,
     ...targetsOf(rules, defaultUpstream),
+    files,
     words: rows.words,
     rows: rows.finish(),
     summaries: rules.map(({ number, name, sniff, texts }) => ({

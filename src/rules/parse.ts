@@ -17,6 +17,7 @@
  * Keys with another beginning are ANDed, values ORed, and so are the two keys of `destination` and the four of `domain`. A rule
  * without conditions takes all; behind it there can be none.
  */
+
 import { isUtf8 } from 'node:buffer'
 import { resolve } from 'node:path'
 import { FormatError } from '../config/format-error.ts'
@@ -25,8 +26,9 @@ import { suggestion } from '../config/suggest.ts'
 import { ConfigError } from '../errors.ts'
 import { escapeControls, quote } from '../redact.ts'
 import { ListError, parseCidrList, parseDomainList } from './list-file.ts'
-import { type RawKey, type RawRule, type RawValue, ruleError } from './raw-rule.ts'
+import type { RawKey, RawRule, RawValue } from './raw-rule.ts'
 import { CONDITIONS, type Condition, type Rule, ruleText } from './rule.ts'
+import { ruleError } from './rule-error.ts'
 import { parseCidr, parseDomain, parsePortRange, parseProtocol, parseTarget } from './values.ts'
 
 export interface ParseOptions {
@@ -84,6 +86,12 @@ export function parseRules(raws: readonly RawRule[], options: ParseOptions): Rul
     rules.push(rule)
   }
   return rules
+}
+
+/** Absolute paths of the lists that rules name, each once. */
+export function listFiles(raws: readonly RawRule[], folder: string): string[] {
+  const keys = raws.flatMap(raw => raw.keys).filter(({ key }) => key.endsWith('File'))
+  return [...new Set(keys.flatMap(({ values }) => values.map(({ text }) => resolve(folder, text))))]
 }
 
 /** One rule while it is read. */

@@ -1,7 +1,7 @@
-/** Rules as they are written, each value with its line, from YAML or from the objects of a library user. */
+/** Rules as they are written in YAML, each value with its line. */
 import { isAlias, isMap, isScalar, isSeq, Lexer, type Node, parseDocument } from 'yaml'
-import { ConfigError } from '../errors.ts'
 import { quote } from '../redact.ts'
+import { ruleError } from './rule-error.ts'
 
 export interface RawValue {
   readonly text: string
@@ -19,12 +19,6 @@ export interface RawKey {
 export interface RawRule {
   readonly line: number
   readonly keys: readonly RawKey[]
-}
-
-/** A mistake in the form. `rule` 0: none of them. */
-export function ruleError(file: string, line: number, rule: number, message: string): ConfigError {
-  const place = line === 0 ? file : `${file}:${line}`
-  return new ConfigError('CONFIG_FILE', `${place}: ${rule === 0 ? '' : `rule ${rule}: `}${message}`)
 }
 
 /** The time that the YAML parser needs grows with this; long lists stand in files of their own. */
@@ -126,24 +120,4 @@ function lineCounter(text: string): (offset: number) => number {
     }
     return low + 1
   }
-}
-
-/** The rules of a library user: objects with the keys of the file. Throws ConfigError. */
-export function rulesFromObjects(rules: unknown, place: string): RawRule[] {
-  if (!Array.isArray(rules)) throw ruleError(place, 0, 0, 'found no list, allowed a list of rules')
-  return rules.map((rule: unknown, at) => {
-    if (typeof rule !== 'object' || rule === null || Array.isArray(rule)) {
-      throw ruleError(place, 0, at + 1, 'found no object, allowed { to: TARGET } and conditions')
-    }
-    const given = Object.entries(rule).filter(([, value]) => value !== undefined)
-    const keys = given.map(([key, value]) => {
-      const values: unknown[] = Array.isArray(value) ? value : [value]
-      const wrong = values.find(each => !['string', 'number', 'boolean'].includes(typeof each))
-      if (wrong !== undefined || values.includes(undefined)) {
-        throw ruleError(place, 0, at + 1, `${quote(key)}: found no text, allowed a value or a list of values`)
-      }
-      return { key, line: 0, values: values.map(each => ({ text: String(each), line: 0 })) }
-    })
-    return { line: 0, keys }
-  })
 }

@@ -59,6 +59,10 @@ class FakeGateway extends EventEmitter implements Gateway {
     if (this.#behaviour === 'throws') setImmediate(() => JSON.parse('{'))
   }
 
+  async reloadRules(): Promise<void> {
+    process.stdout.write('rules read again\n')
+  }
+
   async close(): Promise<void> {
     if (this.#behaviour === 'close-hangs') await new Promise(resolve => setTimeout(resolve, 60_000))
     process.stdout.write('closed\n')
@@ -78,7 +82,10 @@ class FakeGateway extends EventEmitter implements Gateway {
 if (process.argv[1]?.endsWith('fake-run.js')) {
   const [behaviour = 'runs', ...args] = process.argv.slice(2)
   const { flags } = parseFlags(args, { command: 'run', paths: 'all', switches: [] })
-  const { config } = loadConfig({ environment: process.env, flags, uid: 1000, requireProxy: true })
+  const sources = { environment: process.env, flags, uid: 1000, requireProxy: true }
+  const { config } = loadConfig(sources)
+  const reread = () => loadConfig(sources).config
+  const file = process.env.TUNGATE_CONFIG
   const createGateway = ({ log }: { log?: Log }) => new FakeGateway(behaviour, log ?? silentLog)
-  process.exit(await run({ config, version: '9.8.7', load: async () => ({ createGateway }) }))
+  process.exit(await run({ config, version: '9.8.7', load: async () => ({ createGateway }), reread, file }))
 }

@@ -2,12 +2,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { rulesFromInput } from '../../src/config/list-input.ts'
 import { ConfigError } from '../../src/errors.ts'
+import type { RuleInput } from '../../src/options.ts'
 import { compileRules } from '../../src/rules/compile.ts'
 import { parseDomainList } from '../../src/rules/list-file.ts'
 import { match, NO_RULE } from '../../src/rules/matcher.ts'
 import { parseRules } from '../../src/rules/parse.ts'
-import { readRules, rulesFromObjects } from '../../src/rules/raw-rule.ts'
+import { readRules } from '../../src/rules/raw-rule.ts'
 import { compiled, flow, options } from './rig.ts'
 
 /** A folder with these files, gone after the test. */
@@ -78,7 +80,7 @@ test('rules: a list alone, below the key rules, none, and from objects are the s
     { to: 'direct', port: [22, '25'], domain: undefined },
     { to: 'drop', domain: 'a.example', sniff: true },
   ]
-  t.deepEqual(parseRules(rulesFromObjects(objects, 'rules'), options()), alone)
+  t.deepEqual(parseRules(rulesFromInput(objects).written, options()), alone)
   for (const none of ['', '# nothing\n', 'rules:\n', 'rules: []\n', '[]']) {
     t.deepEqual(parseRules(readRules(none, 'f'), options()), [], none)
   }
@@ -184,7 +186,7 @@ test('rules: too many rules are refused', t => {
 
 test('rules: objects that are none are refused', t => {
   for (const wrong of [{}, [1], [null], [[]], [{ to: {} }], [{ to: 'direct', port: [null] }]]) {
-    t.throws(() => rulesFromObjects(wrong, 'rules'), { instanceOf: ConfigError }, JSON.stringify(wrong))
+    t.throws(() => rulesFromInput(wrong as unknown as RuleInput[]), { instanceOf: ConfigError }, JSON.stringify(wrong))
   }
 })
 

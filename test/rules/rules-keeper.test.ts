@@ -1,0 +1,162 @@
+/** Rules that change while the gateway runs. */
+import { renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { rulesFromInput } from '../../src/config/list-input.ts'
+import { ConfigError, GatewayError } from '../../src/errors.ts'
+import type { RulesOptions } from '../../src/options.ts'
+import type { LoadedRules } from '../../src/rules/load-rules.ts'
+import { match } from '../../src/rules/matcher.ts'
+import { RulesKeeper } from '../../src/rules/rules-keeper.ts'
+import { temporaryFolder } from '../commands/tungate.ts'
+import { until } from '../helpers/sockets.ts'
+import { flow, UPSTREAMS } from './rig.ts'
+
+const EMPTY: RulesOptions = { written: [], place: 'rules', folder: '/', file: '' }
+
+function keep(t: ExecutionContext, source: RulesOptions | undefined) {
+  const used: LoadedRules[] = []
+  const lines: { level: string; message: string; fields: Record<string, unknown> }[] = []
+  const line =
+    (level: string) =>
+    (message: string, fields: Record<string, unknown> = {}) =>
+      void lines.push({ level, message, fields })
+  const keeper = new RulesKeeper({
+    source: source ?? EMPTY,
+    targets: { upstreams: UPSTREAMS, defaultUpstream: 'proxy' },
+    log: { info: line('info'), warn: line('warn'), error: line('error') },
+    onRules: async rules => void used.push(rules),
+  })
+  t.teardown(() => keeper.close())
+  return { keeper, used, lines }
+}
+
+/** The number of the rule that takes a flow to the port; 0: none. */
+function ruleOf(loaded: LoadedRules | undefined, port: number, domain?: string): number {
+  if (loaded?.kind !== 'tables') throw new Error('no tables')
+  return match(loaded.rules, flow('tcp', '192.0.2.1', port, { domain })) + 1
+}
+
+const PORT_80 = '- to: office\n  port: 80\n'
+const PORT_81 = '- to: office\n  port: 81\n'
+
+test('rules-keeper: a file that is written in place, and one that takes its place, are read', async t => {
+  const folder = temporaryFolder(t)
+  const file = join(folder, 'rules.yaml')
+  writeFileSync(file, PORT_80)
+  const { keeper, used, lines } = keep(t, { ...EMPTY, file })
+  t.is(ruleOf(await keeper.load(), 80), 1)
+  writeFileSync(file, PORT_81)
+  await until(() => used.length === 1, 'the change')
+  t.is(ruleOf(used[0], 81), 1)
+  writeFileSync(join(folder, 'rules.yaml.new'), PORT_80)
+  renameSync(join(folder, 'rules.yaml.new'), file)
+  await until(() => used.length === 2, 'the rename')
+  t.is(ruleOf(used[1], 80), 1)
+  t.like(lines[0], { level: 'info', fields: { rules: 1 } })
+  t.deepEqual(keeper.counters(), { rules_replaced: 2, rules_refused: 0 })
+})
+
+test('rules-keeper: a link that leads elsewhere by now, as Kubernetes does it', async t => {
+  const folder = temporaryFolder(t)
+  writeFileSync(join(folder, 'one'), PORT_80)
+  writeFileSync(join(folder, 'two'), PORT_81)
+  symlinkSync('one', join(folder, 'data'))
+  symlinkSync('data', join(folder, 'rules.yaml'))
+  const { keeper, used } = keep(t, { ...EMPTY, file: join(folder, 'rules.yaml') })
+  await keeper.load()
+  symlinkSync('two', join(folder, 'data.new'))
+  renameSync(join(folder, 'data.new'), join(folder, 'data'))
+  await until(() => used.length === 1, 'the change')
+  t.is(ruleOf(used[0], 81), 1)
+})
+
+test('rules-keeper: a list that changes is read again, a list that is new is watched', async t => {
+  const folder = temporaryFolder(t)
+  const file = join(folder, 'rules.yaml')
+  writeFileSync(join(folder, 'names.txt'), 'one.example\n')
+  writeFileSync(file, '- to: office\n  domainFile: names.txt\n')
+  const { keeper, used } = keep(t, { ...EMPTY, file })
+  t.is(ruleOf(await keeper.load(), 80, 'one.example'), 1)
+  writeFileSync(join(folder, 'names.txt'), 'two.example\n')
+  await until(() => used.length === 1, 'the change of the list')
+  t.is(ruleOf(used[0], 80, 'two.example'), 1)
+  writeFileSync(join(folder, 'more.txt'), 'three.example\n')
+  writeFileSync(file, '- to: office\n  domainFile: more.txt\n')
+  await until(() => used.length === 2, 'the change of the file')
+  writeFileSync(join(folder, 'more.txt'), 'four.example\n')
+  await until(() => used.length === 3, 'the change of the new list')
+  t.is(ruleOf(used[2], 80, 'four.example'), 1)
+})
+
+test('rules-keeper: a wrong file changes nothing, says file and line once, and the next right one is read', async t => {
+  const file = join(temporaryFolder(t), 'rules.yaml')
+  writeFileSync(file, PORT_80)
+  const { keeper, used, lines } = keep(t, { ...EMPTY, file })
+  await keeper.load()
+  writeFileSync(file, `${PORT_80}- to: ofice\n`)
+  await until(() => lines.length === 1, 'the error')
+  t.is(lines[0]!.level, 'error')
+  t.regex(lines[0]!.message, /^the rules stay as they were: .*rules\.yaml:3: rule 2: to: found "ofice"/)
+  t.is(lines[0]!.fields.code, 'CONFIG_FILE')
+  t.is(used.length, 0)
+  t.deepEqual(keeper.counters(), { rules_replaced: 0, rules_refused: 1 })
+  rmSync(file)
+  await until(() => lines.length === 2, 'that it is gone')
+  writeFileSync(file, PORT_81)
+  await until(() => used.length === 1, 'the right one')
+  t.is(ruleOf(used[0], 81), 1)
+})
+
+test('rules-keeper: of other files of the folder nothing comes', async t => {
+  const folder = temporaryFolder(t)
+  const file = join(folder, 'rules.yaml')
+  writeFileSync(file, PORT_80)
+  const { keeper, used } = keep(t, { ...EMPTY, file })
+  await keeper.load()
+  writeFileSync(join(folder, 'other.yaml'), PORT_81)
+  await t.throwsAsync(until(() => used.length > 0, 'a reload', 500))
+})
+
+test('rules-keeper: reload() reads a source in the place of the former, and rejects what is wrong', async t => {
+  const { keeper, used } = keep(t, undefined)
+  await keeper.reload(rulesFromInput([{ to: 'lab', port: 80 }]))
+  t.is(ruleOf(used[0], 80), 1)
+  await t.throwsAsync(keeper.reload(rulesFromInput([{ to: 'nobody' }])), {
+    instanceOf: ConfigError,
+    message: /^rules: rule 1: to: found "nobody"/,
+  })
+  await keeper.reload()
+  t.is(ruleOf(used[1], 80), 1, 'the last one that was right')
+})
+
+test('rules-keeper: reloads come one after the other, in order', async t => {
+  const { keeper, used } = keep(t, undefined)
+  const ports = [80, 81, 82]
+  await Promise.all(ports.map(port => keeper.reload(rulesFromInput([{ to: 'lab', port }]))))
+  t.deepEqual(
+    used.map((loaded, at) => ruleOf(loaded, ports[at]!)),
+    [1, 1, 1],
+  )
+})
+
+test('rules-keeper: a script is loaded once to see that it can be', async t => {
+  const folder = temporaryFolder(t)
+  const file = join(folder, 'rules.mjs')
+  writeFileSync(file, 'export default defineRules(() => undefined)')
+  const { keeper, used, lines } = keep(t, { ...EMPTY, file })
+  t.deepEqual(await keeper.load(), { kind: 'script', file })
+  writeFileSync(file, 'export default')
+  await until(() => lines.length === 1, 'the error')
+  t.regex(lines[0]!.message, /rules\.mjs:1: SyntaxError/)
+  t.is(used.length, 0)
+})
+
+test('rules-keeper: what is under way when it is closed is given up', async t => {
+  const { keeper, used, lines } = keep(t, undefined)
+  const reload = keeper.reload(EMPTY)
+  keeper.close()
+  await t.throwsAsync(reload, { instanceOf: GatewayError, code: 'CLOSED' })
+  t.is(used.length, 0)
+  t.is(lines.length, 0)
+})
