@@ -12,6 +12,7 @@ import { quote, redactUrls } from './redact.ts'
 const FLAG_SETS: Record<Exclude<Command, 'demo' | 'help'>, FlagSet> = {
   run: { command: 'run', paths: 'all', switches: [] },
   config: { command: 'config', paths: 'all', switches: [] },
+  explain: { command: 'explain', paths: 'all', switches: ['--json'], values: ['--source', '--domain'] },
   status: { command: 'status', paths: ['tun.name', 'status.socket'], switches: ['--json'] },
 }
 
@@ -34,6 +35,7 @@ async function main(args: readonly string[]): Promise<number> {
   const flags = parseFlags(rest, FLAG_SETS[command])
   if (flags.help) return print(help(command))
   if (command === 'config') return await configCommand(flags)
+  if (command === 'explain') return await explainCommand(flags)
   if (flags.words.length > 0)
     throw usageError(`${quote(flags.words[0]!)}: ${command} takes flags only, see tungate ${command} --help`)
   return command === 'run' ? await runCommand(flags) : await statusCommand(flags)
@@ -51,6 +53,12 @@ async function runCommand(flags: Flags): Promise<number> {
     reread: () => loadConfig(sources).config,
     file: sources.file ?? process.env.TUNGATE_CONFIG,
   })
+}
+
+async function explainCommand(flags: Flags): Promise<number> {
+  const { config } = await load(flags, false)
+  const { explainFlow } = await import('./commands/explain.ts')
+  return print(await explainFlow(config, { ...flags, json: flags.switches.has('--json') }))
 }
 
 async function statusCommand(flags: Flags): Promise<number> {

@@ -35,7 +35,7 @@ test('tungate run --help: has every key once, and help config its variable', asy
 
 const USAGE: [args: string[], expected: RegExp][] = [
   [['rnu'], /^tungate: "rnu": unknown command \(did you mean run\?\)\n$/],
-  [['xyzzy'], /^tungate: "xyzzy": unknown command, allowed run, status, demo, config, help\n$/],
+  [['xyzzy'], /^tungate: "xyzzy": unknown command, allowed run, status, explain, demo, config, help\n$/],
   [['--tun', 'x'], /^tungate: "--tun": found a flag, allowed a command first/],
   [['help', 'rnu'], /did you mean run/],
   [['config'], /^tungate: config: found nothing, allowed config check or config show\n$/],

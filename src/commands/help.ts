@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { flagOf, KEYS, type Key, variableOf } from '../config/keys.ts'
 
-export const COMMANDS = ['run', 'status', 'demo', 'config', 'help'] as const
+export const COMMANDS = ['run', 'status', 'explain', 'demo', 'config', 'help'] as const
 export type Command = (typeof COMMANDS)[number]
 
 export function version(): string {
@@ -14,6 +14,7 @@ export function version(): string {
 export function help(command?: Command): string {
   if (command === 'run') return runHelp()
   if (command === 'status') return STATUS
+  if (command === 'explain') return EXPLAIN
   if (command === 'demo') return DEMO
   if (command === 'config') return configHelp()
   return GENERAL
@@ -25,6 +26,7 @@ Usage: tungate COMMAND [FLAGS]
 
   run             run the gateway in the foreground
   status          counters and live flows of a running gateway
+  explain         which rule and upstream a flow would take, and why
   demo            show it all on this machine; needs no proxy and no configuration
   config check    check the configuration and set nothing up
   config show     print it, and where each value comes from
@@ -51,6 +53,20 @@ or as one JSON document. Exit code 1 when none is running.
 Examples:
   sudo tungate status
   sudo tungate status --tun tun7 --json
+`
+
+const EXPLAIN = `Usage: tungate explain tcp|udp HOST:PORT [--source ADDRESS] [--domain NAME] [--json]
+                       [--config FILE] [FLAGS of run]
+
+Says which rule of the configuration a flow to HOST:PORT would meet, which upstream it
+would take, and why; nothing is opened. HOST is an address (IPv6 in brackets) or a
+name. --source is the client, by default the device's own address; --domain the name
+that a client of an address says in its first bytes (TLS, HTTP).
+
+Examples:
+  tungate explain tcp example.org:443 --source 10.0.0.2 --config gateway.yaml
+  tungate explain tcp 192.0.2.1:443 --domain ads.example.org --json
+  tungate explain udp '[2001:db8::1]:443' --rules-file rules.yaml
 `
 
 const DEMO = `Usage: tungate demo

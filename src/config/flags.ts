@@ -10,15 +10,18 @@ export interface Flags {
   readonly file?: string
   readonly help: boolean
   readonly switches: ReadonlySet<string>
+  /** Of the command's own flags. */
+  readonly values: ReadonlyMap<string, string>
   /** What is no flag. */
   readonly words: readonly string[]
 }
 
-/** The flags that a command takes: all keys, or those in `paths`; `switches` take no value. */
+/** The flags that a command takes: all keys, or those in `paths`; `switches` take no value, its own `values` do. */
 export interface FlagSet {
   readonly command: string
   readonly paths: readonly string[] | 'all'
   readonly switches: readonly string[]
+  readonly values?: readonly string[]
 }
 
 export function usageError(message: string): ConfigError {
@@ -31,6 +34,7 @@ export function parseFlags(args: readonly string[], set: FlagSet): Flags {
   const flags: FlagEntry[] = []
   const words: string[] = []
   const switches = new Set<string>()
+  const values = new Map<string, string>()
   let file: string | undefined
   for (let at = 0; at < args.length; at++) {
     const word = args[at]!
@@ -46,17 +50,19 @@ export function parseFlags(args: readonly string[], set: FlagSet): Flags {
       continue
     }
     const path = known.get(flag)
-    if (path === undefined && flag !== '--config') throw unknownFlag(flag, set, [...known.keys()])
+    const isOwn = set.values?.includes(flag)
+    if (path === undefined && flag !== '--config' && !isOwn) throw unknownFlag(flag, set, [...known.keys()])
     const raw = equals < 0 ? args[++at] : word.slice(equals + 1)
     if (raw === undefined || (equals < 0 && raw.startsWith('--'))) {
-      const name = path ?? 'the configuration file'
+      const name = path ?? (isOwn ? set.command : 'the configuration file')
       throw usageError(`${flag}: found no value for ${name} (write ${flag} VALUE or ${flag}=VALUE)`)
     }
-    if (path === undefined) file = raw
+    if (isOwn) values.set(flag, raw)
+    else if (path === undefined) file = raw
     else flags.push({ flag, path, raw })
   }
   const help = switches.has('--help') || switches.has('-h')
-  return { flags, ...(file === undefined ? {} : { file }), help, switches, words }
+  return { flags, ...(file === undefined ? {} : { file }), help, switches, values, words }
 }
 
 function flagPaths(paths: FlagSet['paths']): Map<string, string> {
@@ -71,7 +77,7 @@ function flagPaths(paths: FlagSet['paths']): Map<string, string> {
 
 function unknownFlag(flag: string, set: FlagSet, known: readonly string[]): ConfigError {
   const name = /^[\w-]{1,60}$/.test(flag) ? flag : quote(flag)
-  const near = suggestion(flag, [...known, '--config', '--help', ...set.switches])
+  const near = suggestion(flag, [...known, '--config', '--help', ...set.switches, ...(set.values ?? [])])
   return usageError(
     `${name}: unknown flag of ${set.command}${near === '' ? `, see tungate ${set.command} --help` : near}`,
   )

@@ -49,16 +49,22 @@ export class DatagramQueue {
   /** Copies a row; how many gave way to it. */
   push(stack: Stack, row: number): number {
     const { abi, words, bytes } = stack
-    const { dest, family, port, length } = rowOf(stack, row)
+    const datagram = (abi.datagrams + row * abi.datagramBytes) / 4
+    const dest = 4 * datagram + abi.datagramDest
+    const length = words[datagram + abi.datagramLength / 4]!
     const payload = new Uint8Array(length)
     // behind the iovec of the upstream's header
-    let iovec =
-      abi.datagramIovecs / 4 + 2 * (words[(abi.datagrams + row * abi.datagramBytes + abi.datagramFirstIovec) / 4]! + 1)
+    let iovec = abi.datagramIovecs / 4 + 2 * (words[datagram + abi.datagramFirstIovec / 4]! + 1)
     for (let done = 0; done < length; iovec += 2) {
       payload.set(bytes.subarray(words[iovec]!, words[iovec]! + words[iovec + 1]!), done)
       done += words[iovec + 1]!
     }
-    return this.add({ dest: bytes.slice(dest, dest + 16), family, port, payload })
+    return this.add({
+      dest: bytes.slice(dest, dest + 16),
+      family: words[datagram + abi.datagramFamily / 4]!,
+      port: words[datagram + abi.datagramDestPort / 4]!,
+      payload,
+    })
   }
 
   /** How many gave way to it. */

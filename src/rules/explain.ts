@@ -108,14 +108,27 @@ function held(rules: CompiledRules, flow: RuleFlow, rule: RuleSummary, at: numbe
 
 /** For people: what is asked, a line for each rule, and what comes of it. */
 export function explanationLines(rules: CompiledRules, flow: RuleFlow): string[] {
-  const { rule, name, target, needsLook, steps } = explain(rules, flow)
-  const domain = 'name' in flow.destination ? '' : flow.domain ? ` (${escapeControls(flow.domain)})` : ''
+  const explained = explain(rules, flow)
+  return [askedText(flow), ...stepLines(explained), outcomeText(explained)]
+}
+
+export function askedText(flow: RuleFlow): string {
+  const { destination } = flow
+  const isKnown = 'name' in destination || 'address' in destination
+  const domain = 'name' in destination ? '' : flow.domain ? ` (${escapeControls(flow.domain)})` : ''
   // a user who asks what would happen need not name a port
   const source = flow.source.port === 0 ? formatAddress(flow.source.address) : formatEndpoint(flow.source)
-  const asked = `${flow.protocol} ${source} to ${escapeControls(formatEndpoint(flow.destination))}${domain}`
+  const to = isKnown ? escapeControls(formatEndpoint(destination)) : `port ${destination.port}`
+  return `${flow.protocol} ${source} to ${to}${domain}`
+}
+
+export function stepLines({ steps }: Explanation): string[] {
   const verbs = { match: 'takes it', differs: 'does not match', unknown: 'may match' }
-  const lines = steps.map(step => `${ruleText(step)} ${verbs[step.result]}: ${step.reason}`)
+  return steps.map(step => `${ruleText(step)} ${verbs[step.result]}: ${step.reason}`)
+}
+
+export function outcomeText({ rule, name, target, needsLook }: Explanation): string {
   const reason = rule === 0 ? 'no rule takes it: the default' : ruleText({ number: rule, name })
   const look = needsLook ? ', unless the first bytes name another domain' : ''
-  return [asked, ...lines, `goes to ${target}: ${reason}${look}`]
+  return `goes to ${target}: ${reason}${look}`
 }

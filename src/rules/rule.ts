@@ -7,8 +7,11 @@ export type Protocol = 'tcp' | 'udp'
 export interface RuleFlow {
   readonly protocol: Protocol
   readonly source: IpEndpoint
-  /** With `name`, as when a user asks what would happen to it: conditions on the address do not hold then. */
-  readonly destination: Destination
+  /**
+   * With `name`, as behind a virtual address: conditions on the address do not hold then. With neither, as when a user asks
+   * what would happen: the address is not known, and the name not yet.
+   */
+  readonly destination: Destination | { readonly port: number }
   /**
    * The name that the client asked for, in any case. Undefined: not known so far. '': known to have none, as after a look
    * at the first bytes that has found none.
