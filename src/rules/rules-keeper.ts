@@ -52,6 +52,7 @@ export class RulesKeeper {
     const since = performance.now()
     const { targets, log, onRules } = this.#setup
     const { signal } = this.#closing
+    this.#watch.look()
     try {
       const loaded = await loadRules(source, targets, signal)
       if (signal.aborted) throw closed()

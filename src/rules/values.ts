@@ -64,6 +64,6 @@ export function parseTarget(text: string, upstreams: readonly string[]): Target 
   const own = OWN_TARGETS.find(word => word === text)
   if (own !== undefined) return { kind: own }
   if (upstreams.includes(text)) return { kind: 'upstream', name: text }
-  const words = [...upstreams, ...OWN_TARGETS]
+  const words = [...new Set([...upstreams, ...OWN_TARGETS])]
   throw new FormatError(quote(text) + suggestion(text, words), words.join(', '))
 }

@@ -24,9 +24,14 @@ export class FilesWatch {
     this.#onTrouble = onTrouble
   }
 
-  /** Absolute paths, in the place of those before. What they are now is what they are compared with. */
+  /** They are about to be read: changes from now on count. */
+  look(): void {
+    this.#prints = new Map([...this.#prints.keys()].map(file => [file, printOf(file)]))
+  }
+
+  /** Absolute paths, in the place of those before. Of new ones, changes from now on count. */
   set(files: readonly string[]): void {
-    this.#prints = new Map(files.map(file => [file, printOf(file)]))
+    this.#prints = new Map(files.map(file => [file, this.#prints.get(file) ?? printOf(file)]))
     const folders = new Set(files.flatMap(file => [dirname(file), dirname(realPath(file))]))
     for (const [folder, watcher] of this.#watchers) {
       if (folders.has(folder)) continue
@@ -56,10 +61,9 @@ export class FilesWatch {
 
   #settled(): void {
     this.#timer = undefined
-    const now = new Map([...this.#prints.keys()].map(file => [file, printOf(file)]))
-    const isOther = [...now].some(([file, print]) => this.#prints.get(file) !== print)
-    this.#prints = now
-    if (isOther) this.#onChange()
+    const before = this.#prints
+    this.look()
+    if ([...this.#prints].some(([file, print]) => before.get(file) !== print)) this.#onChange()
   }
 
   /** Idempotent. */

@@ -58,7 +58,8 @@
 #define TG_SEED_BYTES 64 /* isn.c: 16, stack.c: 8, hash.c: 40 */
 #define TG_IOVECS 64 /* scratch for one read or write of a flow */
 #define TG_VNET_BYTES 12
-#define TG_HEADER_ROOM 32 /* in front of a datagram, for the upstream's own header */
+/* In front of a datagram, for the upstream's own header: 262 bytes towards a name, and 22 through another relay. */
+#define TG_HEADER_ROOM 288
 #define TG_LANDING_BYTES 65536
 #define TG_HURRY_MS 8 /* the grain of reordering timers */
 
