@@ -13,6 +13,7 @@ import { Socket } from './io/socket.ts'
 import { silentLog } from './log.ts'
 import { type FlowView, type Gateway, type GatewayInput, type GatewayOptions, workerCount } from './options.ts'
 import { type GatewayLog, Plane, type Planes } from './plane/plane.ts'
+import type { LoadedRules } from './rules/load-rules.ts'
 import type { RulesKeeper } from './rules/rules-keeper.ts'
 import { openTun } from './tun/linux.ts'
 
@@ -37,6 +38,7 @@ class TunGateway extends EventEmitter implements Gateway {
   #planes: Planes | undefined
   /** Made when there are rules. */
   #rules: RulesKeeper | undefined
+  #isStarting = false
   #closing: Promise<void> | undefined
   #failed = false
   /** Rejects start(), while it is under way. */
@@ -53,16 +55,16 @@ class TunGateway extends EventEmitter implements Gateway {
   }
 
   async start(): Promise<void> {
-    if (this.#queues.length > 0 || this.#closing !== undefined) {
+    if (this.#isStarting || this.#queues.length > 0 || this.#closing !== undefined) {
       throw new GatewayError('STARTED', 'a gateway starts once')
     }
     Socket.checkBinding(this.#options.bind)
-    this.#queues = openQueues(this.#options)
+    const rules = await this.#open()
     const failed = new Promise<never>((_, reject) => {
       this.#failStart = reject
     })
     try {
-      await Promise.race([this.#startPlanes(), failed])
+      await Promise.race([this.#startPlanes(rules), failed])
       this.#requireOpen()
     } catch (error) {
       await this.close()
@@ -76,10 +78,22 @@ class TunGateway extends EventEmitter implements Gateway {
     this.#log.info('gateway started', { tun: name, mtu, offload: vnetHdr, device, ...workers })
   }
 
-  async #startPlanes(): Promise<void> {
-    const { rules: source } = this.#options
-    const hasRules = source.file !== '' || source.written.length > 0
-    const rules = hasRules ? await (await this.#keeper()).load() : undefined
+  /** The rules first: when they are wrong, nothing was opened. */
+  async #open(): Promise<LoadedRules | undefined> {
+    const { file, written } = this.#options.rules
+    const hasRules = file !== '' || written.length > 0
+    this.#isStarting = true
+    try {
+      const rules = hasRules ? await (await this.#keeper()).load() : undefined
+      this.#requireOpen()
+      this.#queues = openQueues(this.#options)
+      return rules
+    } finally {
+      this.#isStarting = false
+    }
+  }
+
+  async #startPlanes(rules: LoadedRules | undefined): Promise<void> {
     const setup = { options: this.#options, rules, log: this.#log, onFatal: (error: GatewayError) => this.#fail(error) }
     const [queue, ...more] = this.#queues
     if (more.length === 0)

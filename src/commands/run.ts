@@ -2,7 +2,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { upstreamText } from '../config/upstreams.ts'
 import { type Config, gatewayOptions } from '../config.ts'
-import { GatewayError } from '../errors.ts'
+import { ConfigError, GatewayError } from '../errors.ts'
 import { createLog, type Log, type LogOutput } from '../log.ts'
 import type { Gateway, GatewayOptions } from '../options.ts'
 import { isFreeForStatus, type StatusDocument, type StatusServer, serveStatus } from '../status.ts'
@@ -34,7 +34,10 @@ const HEAP_BOUND_DELAY_MS = 1000
 
 type End = { readonly signal: NodeJS.Signals } | { readonly error: unknown }
 
-/** Resolves with the exit code: 0 after a signal, 1 when the gateway could not start or go on. Throws ConfigError. */
+/**
+ * Resolves with the exit code: 0 after a signal, 1 when the gateway could not start or go on, 2 when its rules are wrong. Throws
+ * ConfigError.
+ */
 export async function run({ config, version, load, reread, file }: RunOptions): Promise<number> {
   const options = gatewayOptions(config)
   const log = createLog(config.log)
@@ -44,6 +47,7 @@ export async function run({ config, version, load, reread, file }: RunOptions): 
   let status: Promise<StatusServer | undefined> | undefined
   let reload: RunReload | undefined
   let failed = false
+  let wrong = false
   try {
     const created = (await load()).createGateway({ ...options, log })
     gateway = created
@@ -75,12 +79,13 @@ export async function run({ config, version, load, reread, file }: RunOptions): 
     failed = logEnd(early ?? (await ends.first), log)
   } catch (error) {
     failed = logEnd({ error }, log)
+    wrong = error instanceof ConfigError
   }
   reload?.close()
   const closed = await closeInOrder(gateway, status, log)
   await log.close()
   ends.forget()
-  return failed || !closed ? 1 : 0
+  return wrong ? 2 : failed || !closed ? 1 : 0
 }
 
 /**

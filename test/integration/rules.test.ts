@@ -133,5 +133,6 @@ test.serial('rules: a script holds SYNs until its verdict', async t => {
 test.serial('rules: a wrong file at the start is one line and exit code 2, and nothing is opened', async t => {
   const file = write('wrong.yaml', '- to: nobody\n')
   const error = await t.throwsAsync(startWith(file))
-  t.regex(error!.message, /wrong\.yaml:1: rule 1: to: found \\?"nobody/)
+  t.regex(error!.message, /^the gateway ended with 2: .*wrong\.yaml:1: rule 1: to: found \\"nobody\\"/s)
+  t.false(await world.hasDevice('tg0'))
 })
