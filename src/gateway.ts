@@ -109,10 +109,11 @@ class TunGateway extends EventEmitter implements Gateway {
   async #keeper(): Promise<RulesKeeper> {
     const { RulesKeeper } = await import('./rules/rules-keeper.ts')
     this.#requireOpen()
-    const { rules: source, upstreams, proxy } = this.#options
+    const { rules: source, upstreams, proxy, dns } = this.#options
     this.#rules ??= new RulesKeeper({
       source,
       targets: { upstreams: Object.keys(upstreams), defaultUpstream: proxy },
+      namesKnown: dns.mode === 'map',
       log: this.#log,
       onRules: async rules => this.#planes?.useRules(rules),
     })

@@ -7,6 +7,7 @@ import { escapeControls } from '../redact.ts'
 import type { CompiledRules } from './compile.ts'
 import { compileApart } from './compile-thread.ts'
 import { MAX_RULES_BYTES } from './raw-rule.ts'
+import { ruleText } from './rule.ts'
 import { loadScript } from './script.ts'
 
 export interface RulesTargets {
@@ -53,6 +54,19 @@ export function readRulesText(file: string): string {
   const bytes = readRegularFile(file, MAX_RULES_BYTES)
   if (!isUtf8(bytes)) throw fileError(file, 0, 'found bytes that are not UTF-8, allowed UTF-8 text')
   return bytes.toString('utf8').replace(/^\ufeff/, '')
+}
+
+/**
+ * Rules on names that are never known: no address stands for a name (`dns.mode` is not map), and no rule has the first bytes looked
+ * at. One line for all of them; undefined when there are none.
+ */
+export function deafRules({ summaries }: CompiledRules): string | undefined {
+  if (summaries.some(({ sniff }) => sniff)) return undefined
+  const deaf = summaries.filter(({ conditions }) => conditions.includes('domain'))
+  if (deaf.length === 0) return undefined
+  const [first] = deaf
+  const more = deaf.length === 1 ? '' : ` and ${deaf.length - 1} more`
+  return `${ruleText(first!)}${more}: no flow has a name to match, for that takes sniff: true, or dns.mode map`
 }
 
 /** What a change of may change the rules. */

@@ -1,12 +1,14 @@
 /** The rules of a running gateway: read at its start, and again when they change. What is wrong changes nothing. */
 import { ConfigError, GatewayError } from '../errors.ts'
 import type { RulesOptions } from '../options.ts'
-import { filesOf, type LoadedRules, loadRules, type RulesTargets } from './load-rules.ts'
+import { deafRules, filesOf, type LoadedRules, loadRules, type RulesTargets } from './load-rules.ts'
 import { FilesWatch } from './watch-files.ts'
 
 export interface KeeperSetup {
   readonly source: RulesOptions
   readonly targets: RulesTargets
+  /** Addresses stand for names (`dns.mode` map). */
+  readonly namesKnown: boolean
   readonly log: {
     info(message: string, fields?: Record<string, unknown>): void
     warn(message: string, fields?: Record<string, unknown>): void
@@ -38,7 +40,14 @@ export class RulesKeeper {
     const loaded = await loadRules(this.#source, this.#setup.targets, this.#closing.signal)
     if (this.#closing.signal.aborted) throw closed()
     this.#watch.set(filesOf(this.#source, loaded))
+    this.#warnOf(loaded)
     return loaded
+  }
+
+  #warnOf(loaded: LoadedRules): void {
+    const { namesKnown, log } = this.#setup
+    const deaf = namesKnown || loaded.kind !== 'tables' ? undefined : deafRules(loaded.rules)
+    if (deaf !== undefined) log.warn(deaf)
   }
 
   /** Reads them again, or `source` in their place. Rejects with ConfigError, which the log has then: nothing has changed. */
@@ -62,6 +71,7 @@ export class RulesKeeper {
       this.#counters.rules_replaced++
       const rules = loaded.kind === 'tables' ? loaded.rules.summaries.length : loaded.file
       log.info('rules replaced: flows that begin now go by them', { rules, ms: Math.round(performance.now() - since) })
+      this.#warnOf(loaded)
     } catch (error) {
       if (signal.aborted) throw closed()
       this.#counters.rules_refused++

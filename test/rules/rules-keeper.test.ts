@@ -24,12 +24,16 @@ function keep(t: ExecutionContext, source: RulesOptions | undefined) {
   const keeper = new RulesKeeper({
     source: source ?? EMPTY,
     targets: { upstreams: UPSTREAMS, defaultUpstream: 'proxy' },
+    namesKnown: false,
     log: { info: line('info'), warn: line('warn'), error: line('error') },
     onRules: async rules => void used.push(rules),
   })
   t.teardown(() => keeper.close())
   return { keeper, used, lines }
 }
+
+/** The machine may have much else to do. */
+const soon = (state: () => boolean, what: string) => until(state, what, 20_000)
 
 /** The number of the rule that takes a flow to the port; 0: none. */
 function ruleOf(loaded: LoadedRules | undefined, port: number, domain?: string): number {
@@ -47,11 +51,11 @@ test('rules-keeper: a file that is written in place, and one that takes its plac
   const { keeper, used, lines } = keep(t, { ...EMPTY, file })
   t.is(ruleOf(await keeper.load(), 80), 1)
   writeFileSync(file, PORT_81)
-  await until(() => used.length === 1, 'the change')
+  await soon(() => used.length === 1, 'the change')
   t.is(ruleOf(used[0], 81), 1)
   writeFileSync(join(folder, 'rules.yaml.new'), PORT_80)
   renameSync(join(folder, 'rules.yaml.new'), file)
-  await until(() => used.length === 2, 'the rename')
+  await soon(() => used.length === 2, 'the rename')
   t.is(ruleOf(used[1], 80), 1)
   t.like(lines[0], { level: 'info', fields: { rules: 1 } })
   t.deepEqual(keeper.counters(), { rules_replaced: 2, rules_refused: 0 })
@@ -67,7 +71,7 @@ test('rules-keeper: a link that leads elsewhere by now, as Kubernetes does it', 
   await keeper.load()
   symlinkSync('two', join(folder, 'data.new'))
   renameSync(join(folder, 'data.new'), join(folder, 'data'))
-  await until(() => used.length === 1, 'the change')
+  await soon(() => used.length === 1, 'the change')
   t.is(ruleOf(used[0], 81), 1)
 })
 
@@ -79,13 +83,13 @@ test('rules-keeper: a list that changes is read again, a list that is new is wat
   const { keeper, used } = keep(t, { ...EMPTY, file })
   t.is(ruleOf(await keeper.load(), 80, 'one.example'), 1)
   writeFileSync(join(folder, 'names.txt'), 'two.example\n')
-  await until(() => used.length === 1, 'the change of the list')
+  await soon(() => used.length === 1, 'the change of the list')
   t.is(ruleOf(used[0], 80, 'two.example'), 1)
   writeFileSync(join(folder, 'more.txt'), 'three.example\n')
   writeFileSync(file, '- to: office\n  domainFile: more.txt\n')
-  await until(() => used.length === 2, 'the change of the file')
+  await soon(() => used.length === 2, 'the change of the file')
   writeFileSync(join(folder, 'more.txt'), 'four.example\n')
-  await until(() => used.length === 3, 'the change of the new list')
+  await soon(() => used.length === 3, 'the change of the new list')
   t.is(ruleOf(used[2], 80, 'four.example'), 1)
 })
 
@@ -95,16 +99,16 @@ test('rules-keeper: a wrong file changes nothing, says file and line once, and t
   const { keeper, used, lines } = keep(t, { ...EMPTY, file })
   await keeper.load()
   writeFileSync(file, `${PORT_80}- to: ofice\n`)
-  await until(() => lines.length === 1, 'the error')
+  await soon(() => lines.length === 1, 'the error')
   t.is(lines[0]!.level, 'error')
   t.regex(lines[0]!.message, /^the rules stay as they were: .*rules\.yaml:3: rule 2: to: found "ofice"/)
   t.is(lines[0]!.fields.code, 'CONFIG_FILE')
   t.is(used.length, 0)
   t.deepEqual(keeper.counters(), { rules_replaced: 0, rules_refused: 1 })
   rmSync(file)
-  await until(() => lines.length === 2, 'that it is gone')
+  await soon(() => lines.length === 2, 'that it is gone')
   writeFileSync(file, PORT_81)
-  await until(() => used.length === 1, 'the right one')
+  await soon(() => used.length === 1, 'the right one')
   t.is(ruleOf(used[0], 81), 1)
 })
 
@@ -140,6 +144,19 @@ test('rules-keeper: reloads come one after the other, in order', async t => {
   )
 })
 
+test('rules-keeper: rules on names that are never known are warned of, and not where a rule looks for them', async t => {
+  const { keeper, lines } = keep(t, undefined)
+  const deaf = { to: 'lab', name: 'ours', domain: 'a.example' }
+  await keeper.reload(rulesFromInput([deaf, { to: 'office', domain: 'b.example' }]))
+  const warned = () => lines.filter(({ level }) => level === 'warn').map(({ message }) => message)
+  t.deepEqual(warned(), [
+    'rule 1 (ours) and 1 more: no flow has a name to match, for that takes sniff: true, or dns.mode map',
+  ])
+  await keeper.reload(rulesFromInput([deaf, { to: 'office', domain: 'b.example', sniff: true }]))
+  await keeper.reload(rulesFromInput([{ to: 'lab', port: 80 }]))
+  t.is(warned().length, 1)
+})
+
 test('rules-keeper: a script is loaded once to see that it can be', async t => {
   const folder = temporaryFolder(t)
   const file = join(folder, 'rules.mjs')
@@ -147,7 +164,7 @@ test('rules-keeper: a script is loaded once to see that it can be', async t => {
   const { keeper, used, lines } = keep(t, { ...EMPTY, file })
   t.deepEqual(await keeper.load(), { kind: 'script', file })
   writeFileSync(file, 'export default')
-  await until(() => lines.length === 1, 'the error')
+  await soon(() => lines.length === 1, 'the error')
   t.regex(lines[0]!.message, /rules\.mjs:1: SyntaxError/)
   t.is(used.length, 0)
 })
