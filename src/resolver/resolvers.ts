@@ -1,0 +1,137 @@
+/** Whom a client can ask: by address, each with its ladder; bounded, the one that was asked longest ago gives way. */
+import { formatEndpoint, type IpEndpoint, parseAddress, sameAddress } from '../endpoint.ts'
+import type { Poller } from '../io/poller.ts'
+import type { Binding } from '../io/socket.ts'
+import type { Dialer } from '../upstream/dialer.ts'
+import { AssociationCarrier, DirectCarrier } from './carriers.ts'
+import { type DatagramCounters, DatagramWay } from './datagram-way.ts'
+import { dialDirectly } from './direct-dial.ts'
+import type { ResolverAddress } from './dns-options.ts'
+import { type Resolver, Rung } from './rung.ts'
+import { StreamWay } from './stream-way.ts'
+import type { WayMemory } from './way.ts'
+
+/** Resolvers of clients at a time. */
+export const MAX_RESOLVERS = 256
+/** Numbers that name them in the cache; then they begin anew, and so does the cache. */
+const MAX_NUMBER = 65_535
+
+/** For whom: the gateway itself. */
+const OURSELVES: IpEndpoint = { address: new Uint8Array(4), port: 0 }
+
+export interface ResolverParts {
+  readonly memory: WayMemory
+  readonly poller: Poller
+  readonly dialer: Pick<Dialer, 'connect' | 'associate'>
+  readonly binding: Binding
+  readonly counters: DatagramCounters
+  /** Addresses at which there can be no resolver: our own, and those that stand for names. */
+  readonly isOurs: (address: Uint8Array) => boolean
+  /** Numbers begin anew: what is cached by them means something else. */
+  readonly onWrap: () => void
+}
+
+export class Resolvers {
+  readonly #parts: ResolverParts
+  readonly #carrier: AssociationCarrier
+  /** Of the configuration, for all clients. */
+  readonly #common: readonly Rung[]
+  readonly #rungs = new Map<string, Rung>()
+  /** By address and port as text, first the one that was asked longest ago. */
+  readonly #known = new Map<string, Resolver>()
+  readonly #own: Rung[] = []
+  /** Of the next; those of the configuration have the first ones. */
+  #number = 1
+  #configured = 0
+  #last: { endpoint: IpEndpoint; resolver: Resolver } | undefined
+
+  constructor(parts: ResolverParts, common: readonly ResolverAddress[]) {
+    this.#parts = parts
+    const { memory, poller, counters, dialer } = parts
+    this.#carrier = new AssociationCarrier(memory, poller, counters, listener => dialer.associate(OURSELVES, listener))
+    this.#common = common.flatMap(address => this.#proxied(endpointOf(address), address.protocol))
+  }
+
+  /** Whom the client asked; `bytes` are looked at, and not kept. */
+  at(bytes: Uint8Array, port: number): Resolver {
+    const last = this.#last
+    if (last !== undefined && last.endpoint.port === port && sameAddress(last.endpoint.address, bytes))
+      return last.resolver
+    const endpoint: IpEndpoint = { address: bytes.slice(), port }
+    const name = formatEndpoint(endpoint)
+    const resolver = this.#known.get(name) ?? this.#make(name, endpoint)
+    this.#known.delete(name)
+    this.#known.set(name, resolver)
+    this.#last = { endpoint, resolver }
+    return resolver
+  }
+
+  #make(name: string, endpoint: IpEndpoint): Resolver {
+    if (this.#known.size >= MAX_RESOLVERS) this.#forgetOldest()
+    if (this.#number === MAX_NUMBER) {
+      this.#number = 1 + this.#configured
+      this.#known.clear()
+      this.#parts.onWrap()
+    }
+    const asked = this.#parts.isOurs(endpoint.address) ? [] : this.#proxied(endpoint, 'udp')
+    const rungs = [...asked, ...this.#common.filter(rung => !asked.includes(rung))]
+    return { prefix: String.fromCharCode(this.#number++), name, rungs, answeredBy: undefined }
+  }
+
+  #forgetOldest(): void {
+    for (const [name, { rungs }] of this.#known) {
+      this.#known.delete(name)
+      for (const rung of rungs) {
+        if (this.#common.includes(rung)) continue
+        rung.way.close()
+        this.#rungs.delete(`${rung.name} ${rung.target}`)
+      }
+      return
+    }
+  }
+
+  /** By datagrams first, unless only a stream is wanted. */
+  #proxied(endpoint: IpEndpoint, protocol: ResolverAddress['protocol']): Rung[] {
+    const { memory, counters, dialer } = this.#parts
+    const stream = this.#rung('tcp', endpoint, () => {
+      return new StreamWay(memory, listener => dialer.connect(endpoint, OURSELVES, listener))
+    })
+    if (protocol === 'tcp') return [stream]
+    return [this.#rung('udp', endpoint, () => new DatagramWay(endpoint, this.#carrier, counters)), stream]
+  }
+
+  #rung(name: string, endpoint: IpEndpoint, make: () => DatagramWay | StreamWay): Rung {
+    const target = formatEndpoint(endpoint)
+    const key = `${name} ${target}`
+    const rung = this.#rungs.get(key) ?? new Rung(name, target, make())
+    this.#rungs.set(key, rung)
+    return rung
+  }
+
+  /** One that is asked beside the tun; before the first of a client. */
+  direct(address: ResolverAddress): Resolver {
+    const { memory, poller, binding, counters } = this.#parts
+    const endpoint = endpointOf(address)
+    const target = formatEndpoint(endpoint)
+    const dial = new StreamWay(memory, listener => dialDirectly(poller, endpoint, binding, listener))
+    const rungs = [new Rung('tcp, directly', target, dial)]
+    if (address.protocol === 'udp') {
+      const way = new DatagramWay(endpoint, new DirectCarrier(memory, poller, binding), counters)
+      rungs.unshift(new Rung('udp, directly', target, way))
+    }
+    this.#own.push(...rungs)
+    this.#configured++
+    return { prefix: String.fromCharCode(this.#number++), name: target, rungs, answeredBy: undefined }
+  }
+
+  close(): void {
+    for (const rung of [...this.#rungs.values(), ...this.#own]) rung.way.close()
+    this.#carrier.close()
+  }
+}
+
+function endpointOf({ host, port }: ResolverAddress): IpEndpoint {
+  const address = parseAddress(host)
+  if (address === undefined) throw new RangeError(`dns: ${host} is no address`)
+  return { address, port }
+}
