@@ -180,6 +180,7 @@ export class PendingQuestion implements Inquiry {
     rung.answered(attempt, this.#host.now)
     if (verdict === Verdict.accepted) {
       if (rung.way.isStream) this.#mangling?.leave(this.#host.now)
+      this.#outrun()
       this.#host.answeredBy(this.resolver, rung)
       return this.#end(() => this.#host.resolved(this, bytes, answer))
     }
@@ -187,6 +188,13 @@ export class PendingQuestion implements Inquiry {
     const stream = this.#streamTo(rung.target)
     if (stream !== undefined) this.#ask(stream, attempt.hasEdns)
     else this.#next()
+  }
+
+  /** Ways that had company, and were slower all the same. */
+  #outrun(): void {
+    const { now } = this.#host
+    for (const [attempt, rung] of this.#attempts)
+      if (!rung.isProven && now - attempt.startedAt >= UNPROVEN_MS) this.#leave(attempt, rung, SILENT)
   }
 
   /** The resolver could not, or would not: it would say so by every way. One that serves nobody like us is left alone. */
