@@ -12,6 +12,7 @@ import { Clock, sweepIntervalMs } from './clock.ts'
 import type { DatagramService } from './datagram-service.ts'
 import { type PlaneLog, PlaneReport } from './plane-report.ts'
 import type { Router } from './router.ts'
+import type { StreamService } from './stream-service.ts'
 import { TcpFlow, type TcpHost } from './tcp-flow.ts'
 import { UdpFlows } from './udp-flows.ts'
 import type { UdpCounters, UdpHost } from './udp-host.ts'
@@ -22,6 +23,7 @@ export interface PlaneParts {
   readonly tun: Tun
   readonly router: Router
   readonly datagramService?: DatagramService
+  readonly streamService?: StreamService
 }
 
 export type PlaneOptions = Pick<GatewayOptions, 'tcp' | 'udp' | 'limits'>
@@ -36,6 +38,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
   readonly poller: Poller
   readonly router: Router
   readonly datagramService: DatagramService | undefined
+  readonly #streamService: StreamService | undefined
   readonly udpCounters: UdpCounters = {
     udp_too_large: 0,
     udp_queue_full: 0,
@@ -65,6 +68,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.poller = parts.poller
     this.router = parts.router
     this.datagramService = parts.datagramService
+    this.#streamService = parts.streamService
     this.#tun = parts.tun
     this.#options = options
     this.#report = new PlaneReport(this, parts, options, log)
@@ -227,11 +231,9 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     const flow = new TcpFlow(this, id)
     this.#tcp[id] = flow
     this.#counters.tcp_flows++
-    const { abi } = this.stack
-    const { single } = this.router
     if (this.#report.leadsToUpstream(flow.destination)) {
-      flow.refuse(abi.answerReset, 'the destination is the proxy itself')
-    } else if (single !== undefined) flow.dial(single, flow.destination)
+      flow.refuse(this.stack.abi.answerReset, 'the destination is the proxy itself')
+    } else if (this.#streamService?.takes(flow.destination)) flow.serve(this.#streamService)
     else flow.begin()
   }
 

@@ -3,6 +3,7 @@ import { type Destination, formatEndpoint, type IpEndpoint } from '../endpoint.t
 import type { FlowView } from '../options.ts'
 import type { Connected, Dial, DialError, Dialer, DialListener } from '../upstream/dialer.ts'
 import { tcpAnswer } from './answer.ts'
+import type { ServedStream, StreamService } from './stream-service.ts'
 import { type RelayHost, type RelayOwner, TcpRelay } from './tcp-relay.ts'
 import { type RouteHost, type RouteOwner, TcpRoute } from './tcp-route.ts'
 
@@ -33,6 +34,8 @@ export class TcpFlow implements DialListener, RelayOwner, RouteOwner {
   #dialedAt = 0
   #dial: Dial | undefined
   #relay: TcpRelay | undefined
+  /** Where a service takes the place of the upstream. */
+  #served: ServedStream | undefined
   /** Nothing is left of the client's side but bytes that the upstream has not taken yet. */
   #clientGone = false
   #over = false
@@ -56,8 +59,10 @@ export class TcpFlow implements DialListener, RelayOwner, RouteOwner {
 
   // ---- the dial and its answer ----
 
-  /** Where there is something to decide; else it is dialed at once. */
+  /** Decides where there is something to decide; else it is dialed at once. */
   begin(): void {
+    const { single } = this.#host.router
+    if (single !== undefined) return this.dial(single, this.destination)
     this.#route = new TcpRoute(this.#host, this)
     this.#route.begin()
   }
@@ -67,6 +72,13 @@ export class TcpFlow implements DialListener, RelayOwner, RouteOwner {
     this.#dialedAt = this.#host.now
     const dial = dialer.connect(destination, this.client, this)
     if (this.#dialing) this.#dial = dial // it may have failed at once
+  }
+
+  /** The client is answered at once, for nothing has to be dialed. */
+  serve(service: StreamService): void {
+    this.#served = service.open(this.#host, this.id, this.destination)
+    if (this.#served === undefined) this.refuse(this.#host.stack.abi.answerReset, 'too many streams to a service')
+    else this.#host.stack.exports.tg_tcp_accept(this.id)
   }
 
   #dialEnded(): void {
@@ -120,6 +132,7 @@ export class TcpFlow implements DialListener, RelayOwner, RouteOwner {
       if (bits & abi.eventFin) relay.finishClient()
       if (bits & abi.eventRoom) relay.pumpDown()
     } else if (this.#route?.answered) this.#route.onEvents(bits)
+    else this.#served?.onEvents(bits)
     if (bits & abi.eventGone) this.#gone()
   }
 
@@ -172,11 +185,13 @@ export class TcpFlow implements DialListener, RelayOwner, RouteOwner {
     this.#route?.end()
     this.#dial?.cancel()
     this.#relay?.close(true)
+    this.#served?.close()
   }
 
   #finish(reason: string): void {
     this.#over = true
     this.#route?.end()
+    this.#served?.close()
     this.#cancelDial()
     this.#host.stack.exports.tg_tcp_release(this.id)
     this.#host.ended(this, reason)
@@ -195,11 +210,7 @@ export class TcpFlow implements DialListener, RelayOwner, RouteOwner {
       return
     }
     const relay = this.#relay
-    if (relay === undefined) {
-      const waited = now - this.startedAt
-      if (this.#route?.answered && waited >= timeouts.connectTimeoutMs) this.abort('the client did not answer')
-      return
-    }
+    if (relay === undefined) return this.#sweepUnrelayed(now, timeouts)
     if (!relay.clientOpen) {
       if (now - relay.activeAt >= timeouts.connectTimeoutMs) this.abort('the client did not answer')
       return
@@ -209,18 +220,25 @@ export class TcpFlow implements DialListener, RelayOwner, RouteOwner {
     if (now - relay.activeAt >= limit) this.abort(half ? 'half-closed and idle for too long' : 'idle for too long')
   }
 
+  #sweepUnrelayed(now: number, { connectTimeoutMs }: TcpTimeouts): void {
+    const overdue = this.#served?.overdue(now)
+    if (overdue !== undefined) this.abort(overdue)
+    else if (this.#route?.answered && now - this.startedAt >= connectTimeoutMs) this.abort('the client did not answer')
+  }
+
   // ---- for people ----
 
   get bytesUp(): number {
-    return this.#relay?.bytesUp ?? 0
+    return (this.#relay ?? this.#served)?.bytesUp ?? 0
   }
 
   get bytesDown(): number {
-    return this.#relay?.bytesDown ?? 0
+    return (this.#relay ?? this.#served)?.bytesDown ?? 0
   }
 
   get state(): string {
     const relay = this.#relay
+    if (this.#served !== undefined) return this.#served.state
     if (relay === undefined) return this.#route?.isPending ? 'deciding' : 'dialing'
     if (!relay.clientOpen) return 'opening'
     if (relay.clientFinished && relay.upstreamFinished) return 'closing'

@@ -27,6 +27,8 @@ export class UdpFlow implements WayOwner, DatagramClient {
   readonly #routes: UdpRoutes | undefined
   readonly #host: UdpHost
   readonly #startedAt: number
+  /** All its datagrams were a service's. */
+  isServedOnly = true
   #closed = false
 
   constructor(host: UdpHost, id: number) {
@@ -65,10 +67,13 @@ export class UdpFlow implements WayOwner, DatagramClient {
       service.receive(this, row)
     }
     this.#sendOn(first, to)
+    // nothing is dialed for what a service answers
+    if (this.dials === 0) this.#host.stack.exports.tg_udp_dial_end(this.id)
   }
 
   #sendOn(from: number, to: number): void {
     if (from === to) return
+    this.isServedOnly = false
     if (this.only !== undefined) this.only.send(from, to)
     else this.#routes?.send(from, to)
   }

@@ -4,6 +4,9 @@ import type { PlaneReport } from './plane-report.ts'
 import { UdpFlow } from './udp-flow.ts'
 import type { UdpHost } from './udp-host.ts'
 
+/** An endpoint that only a service was asked from: mostly it was for one question, whose answer takes no longer. */
+const SERVED_MS = 6_000
+
 export class UdpFlows {
   readonly #host: UdpHost
   readonly #report: PlaneReport
@@ -69,7 +72,8 @@ export class UdpFlows {
     for (const flow of this.#flows.values()) {
       if (flow.only !== undefined) flow.only.sweep(connectTimeoutMs)
       else flow.sweep(connectTimeoutMs, idleTimeoutMs)
-      if (this.#host.now - flow.usedAt >= idleTimeoutMs) this.#close(flow)
+      const limit = flow.isServedOnly ? Math.min(SERVED_MS, idleTimeoutMs) : idleTimeoutMs
+      if (this.#host.now - flow.usedAt >= limit) this.#close(flow)
     }
   }
 

@@ -2,7 +2,7 @@
 import type { Socket as PeerSocket } from 'node:net'
 import type { ExecutionContext } from 'ava'
 import { type Destination, type IpEndpoint, parseAddress } from '../../src/endpoint.ts'
-import { DataPlane, type PlaneOptions } from '../../src/flow/data-plane.ts'
+import { DataPlane, type PlaneOptions, type PlaneParts } from '../../src/flow/data-plane.ts'
 import type { DatagramService } from '../../src/flow/datagram-service.ts'
 import { type Router, SingleRouter } from '../../src/flow/router.ts'
 import { Poller } from '../../src/io/poller.ts'
@@ -108,6 +108,12 @@ export async function open(
   return openWith(t, more, poller => new TestDialer(poller, port), makeRouter, service)
 }
 
+interface ServiceHost {
+  readonly stack: Stack
+  readonly poller: Poller
+  flush(): void
+}
+
 /** The same with a dialer of the caller's. */
 export function openWith<Made extends Dialer>(
   t: ExecutionContext,
@@ -115,6 +121,7 @@ export function openWith<Made extends Dialer>(
   makeDialer: (poller: Poller, stack: Stack) => Made,
   makeRouter: (dialer: Made) => Router = dialer => new SingleRouter(dialer),
   datagramService?: DatagramService,
+  makeServices: (host: ServiceHost) => Pick<PlaneParts, 'datagramService' | 'streamService'> = () => ({}),
 ) {
   const stack = new Stack({
     mtu: 1500,
@@ -136,8 +143,9 @@ export function openWith<Made extends Dialer>(
   const poller = new Poller(stack.memory, onFailure)
   const tun = new MemoryTun(stack.memory, { mtu: 1500, vnetHdr: false })
   const dialer = makeDialer(poller, stack)
-  const plane = new DataPlane(
-    { stack, poller, tun, router: makeRouter(dialer), ...(datagramService && { datagramService }) },
+  const services = makeServices({ stack, poller, flush: () => plane.flush() })
+  const plane: DataPlane = new DataPlane(
+    { stack, poller, tun, router: makeRouter(dialer), ...(datagramService && { datagramService }), ...services },
     { ...OPTIONS, ...more },
     log,
     onFailure,
