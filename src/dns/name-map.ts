@@ -3,9 +3,14 @@
  * proxy by name.
  *
  * At most as many names as there are addresses, or fewer. A new name takes the address that has been out of use for longest:
- * never one with live flows, and none whose answer a client may still hold. Everything is O(1), and stands in arrays of
- * numbers but for the names. Times are milliseconds of one clock that never goes back.
+ * never one with live flows, and none whose answer a client may still hold. Everything is O(1).
+ *
+ * All of it is in one memory, which the threads of a gateway share: what one has told a client is at once true for the flow that
+ * another gets. Times are milliseconds of one clock for all threads, which never goes back.
  */
+import { randomInt } from 'node:crypto'
+import { Lock } from './lock.ts'
+import { NameTable, NO_ENTRY } from './name-table.ts'
 import { NO_INDEX, type VirtualAddresses } from './virtual-addresses.ts'
 
 export const NAME_MAP_DEFAULTS = { names: 131_072, ttlSeconds: 10, holdSeconds: 20 } as const
@@ -36,115 +41,173 @@ export interface SavedNames {
  */
 const UNSAVED = 4_096
 
+/** Words of the memory's head. */
+const Head = { lock: 0, isMade: 1, live: 2, exhausted: 3, evicted: 4, revision: 5, words: 8 } as const
+
 export class NameMap {
   readonly addresses: VirtualAddresses
   readonly ttlSeconds: number
-  /** Names that got no address: all had live flows, or were told a moment ago. Their clients get SERVFAIL. */
-  exhausted = 0
-  /** Names that gave way to others. */
-  evicted = 0
-  /** Grows with each name that comes: whether there is something to save. */
-  revision = 0
   readonly #size: number
   readonly #holdSeconds: number
-  readonly #indexes = new Map<string, number>()
-  readonly #names: (string | undefined)[]
+  readonly #head: Int32Array
+  readonly #lock: Lock
+  readonly #table: NameTable
   readonly #flows: Uint32Array
   readonly #toldAt: Float64Array
   /** The line of addresses without live flows, a ring: behind `#size` stands the one that gives way first, before it the last. */
   readonly #after: Int32Array
   readonly #before: Int32Array
-  #live = 0
 
-  constructor(addresses: VirtualAddresses, limits: NameMapLimits = NAME_MAP_DEFAULTS) {
+  /** Zeros, for the maps of several threads. */
+  static memoryFor(addresses: VirtualAddresses, limits: NameMapLimits = NAME_MAP_DEFAULTS): SharedArrayBuffer {
+    return new SharedArrayBuffer(bytesFor(Math.min(limits.names, addresses.count)))
+  }
+
+  /** @param memory of `memoryFor`, with the same arguments; without it the map is this thread's alone */
+  constructor(addresses: VirtualAddresses, limits: NameMapLimits = NAME_MAP_DEFAULTS, memory?: SharedArrayBuffer) {
     this.addresses = addresses
     this.ttlSeconds = limits.ttlSeconds
     this.#holdSeconds = limits.holdSeconds
-    this.#size = Math.min(limits.names, addresses.count)
-    this.#names = new Array(this.#size).fill(undefined)
-    this.#flows = new Uint32Array(this.#size)
-    this.#toldAt = new Float64Array(this.#size)
-    this.#after = new Int32Array(this.#size + 1)
-    this.#before = new Int32Array(this.#size + 1)
+    const size = Math.min(limits.names, addresses.count)
+    this.#size = size
+    const all: ArrayBufferLike = memory ?? new ArrayBuffer(bytesFor(size))
+    const even = 2 * Math.ceil((size + 1) / 2)
+    this.#head = new Int32Array(all, 0, Head.words)
+    this.#lock = new Lock(this.#head.subarray(Head.lock, Head.lock + 1))
+    this.#toldAt = new Float64Array(all, 4 * Head.words, size)
+    const at = 4 * Head.words + 8 * size
+    this.#flows = new Uint32Array(all, at, size)
+    this.#after = new Int32Array(all, at + 4 * even, size + 1)
+    this.#before = new Int32Array(all, at + 8 * even, size + 1)
+    this.#table = new NameTable(all, at + 12 * even, size)
+    this.#locked(() => this.#make())
+  }
+
+  /** Once, by whoever comes first. */
+  #make(): void {
+    if (this.#head[Head.isMade] !== 0) return
+    this.#head[Head.isMade] = 1
+    this.#table.begin(randomInt(2 ** 31))
     for (let index = 0; index <= this.#size; index++) {
       this.#after[index] = index === this.#size ? 0 : index + 1
       this.#before[index] = index === 0 ? this.#size : index - 1
     }
   }
 
+  #locked<T>(work: () => T): T {
+    this.#lock.take()
+    try {
+      return work()
+    } finally {
+      this.#lock.release()
+    }
+  }
+
   /** Names that have an address. */
   get size(): number {
-    return this.#indexes.size
+    return this.#table.size
   }
 
   /** Addresses with live flows. */
   get live(): number {
-    return this.#live
+    return this.#head[Head.live]!
+  }
+
+  /** Names that got no address: all had live flows, or were told a moment ago. Their clients get SERVFAIL. */
+  get exhausted(): number {
+    return this.#head[Head.exhausted]!
+  }
+
+  /** Names that gave way to others. */
+  get evicted(): number {
+    return this.#head[Head.evicted]!
+  }
+
+  /** Grows with each name that comes: whether there is something to save. */
+  get revision(): number {
+    return this.#head[Head.revision]!
   }
 
   /** The index of the address to tell a client for `name` (lower case, no dot at its end), or `NO_INDEX`: none is to be had. */
   assign(name: string, nowMs: number): number {
-    const now = nowMs / 1_000
-    const known = this.#indexes.get(name)
-    if (known !== undefined) {
+    return this.#locked(() => this.#assign(name, nowMs / 1_000))
+  }
+
+  #assign(name: string, now: number): number {
+    const known = this.#table.indexOf(name)
+    if (known !== NO_ENTRY) {
       this.#toldAt[known] = now
       if (this.#flows[known] === 0) this.#moveLast(known)
       return known
     }
     const index = this.#after[this.#size]!
-    const former = this.#names[index]
-    if (index === this.#size || (former !== undefined && now - this.#toldAt[index]! < this.#holdSeconds)) {
-      this.exhausted++
+    const isTaken = index !== this.#size && this.#table.has(index)
+    if (index === this.#size || (isTaken && now - this.#toldAt[index]! < this.#holdSeconds)) {
+      this.#head[Head.exhausted]!++
       return NO_INDEX
     }
-    if (former !== undefined) this.evicted++
-    this.#takeName(index)
+    if (isTaken) this.#head[Head.evicted]!++
+    this.#table.remove(index)
     this.#give(index, name, now)
-    this.revision++
+    this.#head[Head.revision]!++
     return index
   }
 
   /** The name behind an address of 4 or 16 bytes. */
   nameOf(address: Uint8Array): string | undefined {
+    const index = this.#indexOf(address)
+    return index === NO_INDEX ? undefined : this.#locked(() => this.#table.nameOf(index))
+  }
+
+  #indexOf(address: Uint8Array): number {
     const index = this.addresses.indexOf(address)
-    return index === NO_INDEX || index >= this.#size ? undefined : this.#names[index]
+    return index < this.#size ? index : NO_INDEX
   }
 
   /** The same for a flow that begins: the address keeps its name until each `acquire` that gave one has had its `release`. */
   acquire(address: Uint8Array): string | undefined {
-    const name = this.nameOf(address)
-    if (name === undefined) return undefined
-    const index = this.addresses.indexOf(address)
-    if (this.#flows[index]!++ === 0) {
+    const index = this.#indexOf(address)
+    return index === NO_INDEX ? undefined : this.#locked(() => this.#acquire(index))
+  }
+
+  #acquire(index: number): string | undefined {
+    const name = this.#table.nameOf(index)
+    if (name !== undefined && this.#flows[index]!++ === 0) {
       this.#unlink(index)
-      this.#live++
+      this.#head[Head.live]!++
     }
     return name
   }
 
   /** False, and nothing done, when the address has no live flows. */
   release(address: Uint8Array): boolean {
-    const index = this.addresses.indexOf(address)
-    if (index === NO_INDEX || index >= this.#size || this.#flows[index] === 0) return false
+    const index = this.#indexOf(address)
+    return index !== NO_INDEX && this.#locked(() => this.#release(index))
+  }
+
+  #release(index: number): boolean {
+    if (this.#flows[index] === 0) return false
     if (--this.#flows[index]! === 0) {
       this.#linkLast(index)
-      this.#live--
+      this.#head[Head.live]!--
     }
     return true
   }
 
   /** What is to be saved. The names may be taken in pieces with work in between: each pair is right when it is taken. */
   save(): SavedNames {
-    const order = new Int32Array(this.#indexes.size)
-    let count = 0
-    for (let index = this.#after[this.#size]!; index !== this.#size; index = this.#after[index]!)
-      if (this.#names[index] !== undefined) order[count++] = index
-    for (let index = 0; index < this.#size; index++) if (this.#flows[index]! > 0) order[count++] = index
-    return { names: this.#pairs(order), next: this.#after[this.#size]! % this.#size }
+    return this.#locked(() => {
+      const order = new Int32Array(this.#table.size)
+      let count = 0
+      for (let index = this.#after[this.#size]!; index !== this.#size; index = this.#after[index]!)
+        if (this.#table.has(index)) order[count++] = index
+      for (let index = 0; index < this.#size; index++) if (this.#flows[index]! > 0) order[count++] = index
+      return { names: this.#pairs(order), next: this.#after[this.#size]! % this.#size }
+    })
   }
 
   *#pairs(order: Int32Array): Generator<[number, string]> {
-    for (const index of order) yield [index, this.#names[index]!]
+    for (const index of order) yield [index, this.#locked(() => this.#table.nameOf(index))!]
   }
 
   /**
@@ -153,28 +216,26 @@ export class NameMap {
    * none of them is given away for `holdSeconds`.
    */
   restore(saved: SavedNames, nowMs: number): void {
+    this.#locked(() => this.#restore(saved, nowMs))
+  }
+
+  #restore(saved: SavedNames, nowMs: number): void {
     const now = nowMs / 1_000
     if (saved.next % this.#size > 0) this.#startLineAt(saved.next % this.#size)
     for (const [index, name] of saved.names) {
-      if (index < 0 || index >= this.#size || this.#names[index] !== undefined || this.#indexes.has(name)) continue
+      if (index < 0 || index >= this.#size || this.#table.has(index) || this.#table.indexOf(name) !== NO_ENTRY) continue
       this.#give(index, name, now)
     }
     const quarter = this.#size >> 2
     const unsaved = Math.min(UNSAVED, quarter)
     for (let left = unsaved; left > 0; left--) {
       const index = this.#after[this.#size]!
-      this.#takeName(index)
+      this.#table.remove(index)
       this.#moveLast(index)
     }
     const atMost = this.#size - quarter - unsaved
-    for (let index = this.#after[this.#size]!; this.#indexes.size > atMost; index = this.#after[index]!)
-      this.#takeName(index)
-  }
-
-  #takeName(index: number): void {
-    const name = this.#names[index]
-    if (name !== undefined) this.#indexes.delete(name)
-    this.#names[index] = undefined
+    for (let index = this.#after[this.#size]!; this.#table.size > atMost; index = this.#after[index]!)
+      this.#table.remove(index)
   }
 
   /** Turns the ring, in which no name and no flow is yet. */
@@ -187,8 +248,7 @@ export class NameMap {
   }
 
   #give(index: number, name: string, now: number): void {
-    this.#names[index] = name
-    this.#indexes.set(name, index)
+    this.#table.set(index, name)
     this.#toldAt[index] = now
     this.#moveLast(index)
   }
@@ -210,4 +270,8 @@ export class NameMap {
     this.#after[this.#before[index]!] = this.#after[index]!
     this.#before[this.#after[index]!] = this.#before[index]!
   }
+}
+
+function bytesFor(size: number): number {
+  return 4 * Head.words + 8 * size + 3 * 8 * Math.ceil((size + 1) / 2) + NameTable.bytesFor(size)
 }

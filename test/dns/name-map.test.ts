@@ -1,8 +1,11 @@
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { NAME_MAP_DEFAULTS, NameMap, type NameMapLimits } from '../../src/dns/name-map.ts'
 import { NO_INDEX, VirtualAddresses } from '../../src/dns/virtual-addresses.ts'
 import { formatAddress, parseAddress } from '../../src/endpoint.ts'
 import { Random } from '../fuzz/random.ts'
+import type { NameWork } from './name-map-worker.ts'
 
 const at = (text: string) => parseAddress(text)!
 const prefix6 = at('fd74:756e::').subarray(0, 12)
@@ -246,4 +249,35 @@ test('name-map: pairs that do not fit are left out', t => {
   t.is(map.nameOf(map.addresses.address4(50)), 'a')
   t.is(map.nameOf(map.addresses.address4(51)), undefined)
   t.is(map.assign('d', 0), 66, 'behind 40, 1,000,040 counted round, and 25 that may have been given away')
+})
+
+test('name-map: threads that share its memory agree at once', t => {
+  const limits = { ...NAME_MAP_DEFAULTS, names: 100 }
+  const memory = NameMap.memoryFor(addresses(), limits)
+  const [one, other] = [new NameMap(addresses(), limits, memory), new NameMap(addresses(), limits, memory)]
+  t.is(one.assign('a', 0), 0)
+  t.is(other.assign('b', 0), 1)
+  t.is(other.assign('a', 0), 0)
+  t.is(other.acquire(at('198.18.0.2')), 'a')
+  t.deepEqual([one.live, one.size, one.revision], [1, 2, 2])
+  t.true(one.release(at('198.18.0.2')))
+  t.is(other.live, 0)
+})
+
+test('name-map: 4 threads that work on it at a time break nothing', async t => {
+  const networks = { network4: at('198.18.0.0'), bits4: 15, own4: at('198.18.0.1'), prefix6: undefined }
+  const limits = { names: 4_096, ttlSeconds: 10, holdSeconds: 0 }
+  const memory = NameMap.memoryFor(new VirtualAddresses(networks), limits)
+  const work: NameWork = { networks, memory, names: 10_000, rounds: 30_000 }
+  const threads = Array.from({ length: 4 }, () => {
+    return new Worker(new URL('./name-map-worker.js', import.meta.url), { workerData: work })
+  })
+  const wrong = await Promise.all(threads.map(thread => once(thread, 'message')))
+  t.deepEqual(wrong, Array(4).fill([0]))
+  const map = new NameMap(new VirtualAddresses(networks), limits, memory)
+  t.deepEqual([map.live, map.size], [0, 4_096])
+  const saved = [...map.save().names]
+  t.is(new Set(saved.map(([index]) => index)).size, 4_096)
+  t.is(new Set(saved.map(([, name]) => name)).size, 4_096)
+  for (const [index, name] of saved) t.is(map.assign(name, 1e9), index)
 })

@@ -1,0 +1,29 @@
+/** One thread at a time, for work of microseconds on shared memory. */
+
+const FREE = 0
+const TAKEN = 1
+/** Who holds it for so long was ended in the middle of its work, and the gateway with it. */
+const STEAL_MS = 1_000
+
+export class Lock {
+  readonly #cell: Int32Array
+  readonly #isShared: boolean
+
+  /** `cell`: one number, 0 at first. */
+  constructor(cell: Int32Array) {
+    this.#cell = cell
+    this.#isShared = cell.buffer instanceof SharedArrayBuffer
+  }
+
+  take(): void {
+    if (!this.#isShared) return
+    for (const start = performance.now(); Atomics.compareExchange(this.#cell, 0, FREE, TAKEN) !== FREE; )
+      if (Atomics.wait(this.#cell, 0, TAKEN, 1) === 'timed-out' && performance.now() - start > STEAL_MS) return
+  }
+
+  release(): void {
+    if (!this.#isShared) return
+    Atomics.store(this.#cell, 0, FREE)
+    Atomics.notify(this.#cell, 0, 1)
+  }
+}
