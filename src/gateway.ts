@@ -12,6 +12,7 @@ import { socketsPerPlane } from './io/descriptors.ts'
 import { Socket } from './io/socket.ts'
 import { silentLog } from './log.ts'
 import { type FlowView, type Gateway, type GatewayInput, type GatewayOptions, workerCount } from './options.ts'
+import { NameKeeper } from './plane/name-keeper.ts'
 import { type GatewayLog, Plane, type Planes } from './plane/plane.ts'
 import type { LoadedRules } from './rules/load-rules.ts'
 import type { RulesKeeper } from './rules/rules-keeper.ts'
@@ -39,6 +40,8 @@ class TunGateway extends EventEmitter implements Gateway {
   /** Made when there are rules. */
   #rules: RulesKeeper | undefined
   #isStarting = false
+  /** Where addresses stand for names. */
+  #names: NameKeeper | undefined
   #closing: Promise<void> | undefined
   #failed = false
   /** Rejects start(), while it is under way. */
@@ -94,7 +97,16 @@ class TunGateway extends EventEmitter implements Gateway {
   }
 
   async #startPlanes(rules: LoadedRules | undefined): Promise<void> {
-    const setup = { options: this.#options, rules, log: this.#log, onFatal: (error: GatewayError) => this.#fail(error) }
+    if (this.#options.dns.mode === 'map') this.#names = new NameKeeper(this.#options, this.#log)
+    await this.#names?.start()
+    this.#requireOpen()
+    const setup = {
+      options: this.#options,
+      rules,
+      names: this.#names?.memory,
+      log: this.#log,
+      onFatal: (error: GatewayError) => this.#fail(error),
+    }
     const [queue, ...more] = this.#queues
     if (more.length === 0)
       this.#planes = new Plane({ ...setup, queue: queue!, upstreamLog: this.#log, sockets: socketsPerPlane(1) })
@@ -133,7 +145,7 @@ class TunGateway extends EventEmitter implements Gateway {
 
   counters(): Readonly<Record<string, number>> {
     const counters = this.#planes?.counters() ?? { stack_restarts: 0, open_descriptors: addon.openDescriptors() }
-    return { ...counters, ...this.#rules?.counters() }
+    return { ...counters, ...this.#rules?.counters(), ...this.#names?.counters() }
   }
 
   async reloadRules(rules?: GatewayInput['rules']): Promise<void> {
@@ -152,6 +164,7 @@ class TunGateway extends EventEmitter implements Gateway {
   async #close(): Promise<void> {
     this.#rules?.close()
     const held = (await this.#planes?.close()) ?? []
+    await this.#names?.close()
     // the number of one that a thread still reads must not become another file's
     for (const { fd } of this.#queues) if (!held.includes(fd)) addon.close(fd, false)
     if (held.length > 0) this.#log.warn('a worker does not end: the device stays until the process does')

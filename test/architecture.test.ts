@@ -47,7 +47,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
   resolver: ['dns', 'io', 'type upstream/dialer.ts'],
   rules: ['config'],
-  plane: ['io', 'stack', 'tun', 'upstream', 'flow', 'rules'],
+  plane: ['dns', 'io', 'resolver', 'stack', 'tun', 'upstream', 'flow', 'rules'],
   'gateway.ts': ['io', 'tun', 'plane', 'config', 'rules'],
   config: [],
   demo: ['upstream/socks5-codec.ts'],

@@ -53,33 +53,38 @@ export interface Router {
   close(): void
 }
 
-/** All flows through one upstream. */
+/** All flows through one upstream; with `names` those to virtual addresses by name. */
 export class SingleRouter implements Router {
-  readonly single: Dialer
-  readonly names = undefined
+  readonly single: Dialer | undefined
+  readonly names: NameLookup | undefined
   readonly revision = 0
+  readonly #dialer: Dialer
+  readonly #decision: Decision
 
-  constructor(dialer: Dialer) {
-    this.single = dialer
+  constructor(dialer: Dialer, names?: NameLookup) {
+    this.single = names === undefined ? dialer : undefined
+    this.names = names
+    this.#dialer = dialer
+    this.#decision = { kind: 'dial', dialer, why: '' }
   }
 
   decide(): Decision {
-    return { kind: 'dial', dialer: this.single, why: '' }
+    return this.#decision
   }
 
   async ask(): Promise<Decision> {
-    return this.decide()
+    return this.#decision
   }
 
   isUpstream(endpoint: IpEndpoint): boolean {
-    return this.single.isUpstream(endpoint)
+    return this.#dialer.isUpstream(endpoint)
   }
 
   counters(): Record<string, number> {
-    return this.single.counters()
+    return this.#dialer.counters()
   }
 
   close(): void {
-    this.single.close()
+    this.#dialer.close()
   }
 }

@@ -20,6 +20,8 @@ export interface WorkerStart {
   readonly debugEnabled: boolean
   /** One for all workers: what is known of the proxy is one truth, and told once. */
   readonly known: UpstreamCells
+  /** See PlaneSetup. */
+  readonly names: SharedArrayBuffer | undefined
   /** Log lines on their way (worker-log.ts). */
   readonly pendingLines: Int32Array
   /** The number of the last request that was answered: a shared Int32Array of one, which the asker waits on. */

@@ -44,6 +44,8 @@ export interface ThreadsSetup {
   readonly queues: readonly TunInfo[]
   readonly rules?: LoadedRules | undefined
   readonly log: GatewayLog
+  /** See PlaneSetup. */
+  readonly names?: SharedArrayBuffer | undefined
   /** Called once, when a plane cannot go on. */
   readonly onFatal: (error: GatewayError) => void
   readonly entry?: URL
@@ -52,7 +54,7 @@ export interface ThreadsSetup {
 export class PlaneThreads implements Planes {
   readonly #threads: PlaneThread[] = []
 
-  constructor({ options, queues, rules, log, onFatal, entry = WORKER_ENTRY }: ThreadsSetup) {
+  constructor({ options, queues, rules, names, log, onFatal, entry = WORKER_ENTRY }: ThreadsSetup) {
     const shared = new SharedLog(log)
     const part = partOf(options, queues.length)
     const sockets = socketsPerPlane(queues.length)
@@ -69,7 +71,7 @@ export class PlaneThreads implements Planes {
     }
     try {
       for (const [worker, queue] of queues.entries()) {
-        const start = { options: part, queue, rules, sockets, debugEnabled: log.debugEnabled, known }
+        const start = { options: part, queue, rules, sockets, debugEnabled: log.debugEnabled, known, names }
         const told = { onFailure, onTrap, onLine: (line: LogLine) => shared.say(worker, line) }
         this.#threads.push(new PlaneThread(entry, start, told))
       }
@@ -151,7 +153,7 @@ class PlaneThread {
 
   constructor(
     entry: URL,
-    start: Pick<WorkerStart, 'options' | 'queue' | 'rules' | 'sockets' | 'debugEnabled' | 'known'>,
+    start: Pick<WorkerStart, 'options' | 'queue' | 'rules' | 'sockets' | 'debugEnabled' | 'known' | 'names'>,
     { onFailure, onTrap, onLine }: ThreadListener,
   ) {
     const { port1, port2 } = new MessageChannel()

@@ -5,7 +5,7 @@ import { Plane } from './plane.ts'
 import { plainError, type Report, type Request, type WorkerStart } from './plane-messages.ts'
 import { WorkerLog } from './worker-log.ts'
 
-const { options, queue, rules, module, sockets, debugEnabled, known, pendingLines, answered, answers } =
+const { options, queue, rules, module, sockets, debugEnabled, known, names, pendingLines, answered, answers } =
   workerData as WorkerStart
 const port = parentPort!
 const tell = (report: Report) => port.postMessage(report)
@@ -19,6 +19,7 @@ const plane = new Plane({
   module,
   sockets,
   known,
+  ...(names && { names }),
   log: log.lines('plane', debugEnabled),
   upstreamLog: log.lines('upstream', debugEnabled),
   onTrap: error => tell({ trapped: plainError(error) }),

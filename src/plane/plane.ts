@@ -14,6 +14,7 @@ import { Stack, stackModule } from '../stack/stack.ts'
 import type { Module } from '../stack/webassembly.ts'
 import { LinuxTun } from '../tun/linux.ts'
 import { Dialers, type UpstreamCells, Upstreams } from '../upstream/upstreams.ts'
+import { PlaneNames, type RunningNames } from './plane-names.ts'
 import { PlaneRules } from './plane-rules.ts'
 import { RulesRouter } from './rules-router.ts'
 import { TrapLimit } from './trap-limit.ts'
@@ -52,6 +53,8 @@ export interface PlaneSetup {
   readonly module?: Module
   /** To begin with; undefined: none. */
   readonly rules?: LoadedRules | undefined
+  /** Of the name map, for all planes of the gateway; undefined where names have no addresses. */
+  readonly names?: SharedArrayBuffer | undefined
   /** What is known of the proxy, shared with the planes of other threads. */
   readonly known?: UpstreamCells
 }
@@ -63,6 +66,7 @@ interface Running {
   readonly stack: Stack
   readonly poller: Poller
   readonly plane: DataPlane
+  readonly names: RunningNames | undefined
 }
 
 export class Plane implements Planes {
@@ -70,6 +74,7 @@ export class Plane implements Planes {
   /** What is known of them a stack that stops does not change. */
   readonly #upstreams: Upstreams
   readonly #rules: PlaneRules
+  readonly #names: PlaneNames
   #running: Running | undefined
   /** It failed, or was closed. */
   #over = false
@@ -81,6 +86,7 @@ export class Plane implements Planes {
     const { options, log, upstreamLog, known } = setup
     this.#rules = new PlaneRules({ upstreams: Object.keys(options.upstreams) }, message => log.warn(message))
     this.#upstreams = new Upstreams(options, upstreamLog, known)
+    this.#names = new PlaneNames(options, upstreamLog, setup.names)
   }
 
   async start(): Promise<void> {
@@ -113,11 +119,14 @@ export class Plane implements Planes {
       scratch: stack.abi.scratch,
       scratchBytes: stack.abi.scratchBytes,
     }
-    const router = new RulesRouter(new Dialers(this.#upstreams, { poller, arena, log }), options.proxy)
+    const dialers = new Dialers(this.#upstreams, { poller, arena, log })
+    const router = new RulesRouter(dialers, options.proxy, this.#names.lookup)
     this.#rules.attach(router)
-    const plane = new DataPlane({ stack, poller, tun, router }, options, log, onFailure)
+    const dialer = dialers.get(options.proxy)
+    const names = this.#names.run({ stack, poller, dialer, flush: () => plane.flush() })
+    const plane: DataPlane = new DataPlane({ stack, poller, tun, router, ...names }, options, log, onFailure)
     poller.attend(plane)
-    const running = { stack, poller, plane }
+    const running = { stack, poller, plane, names }
     this.#running = running
     poller.add(tun.fd, plane, false)
     return running
@@ -128,8 +137,7 @@ export class Plane implements Planes {
     const since = performance.now()
     const error = running.stack.explain(cause)
     const trapped = error instanceof GatewayError && error.code === 'STACK_TRAP'
-    running.plane.close(!trapped)
-    running.poller.close()
+    closeAll(running, !trapped)
     this.#running = undefined
     if (!trapped) return this.#fail(error)
     const last = this.#traps.add(error)
@@ -164,6 +172,7 @@ export class Plane implements Planes {
   counters(): Record<string, number> {
     return {
       ...this.#running?.plane.counters(),
+      ...this.#running?.names?.counters(),
       ...this.#rules.counters(),
       stack_restarts: this.#restarts,
       open_descriptors: addon.openDescriptors(),
@@ -182,11 +191,17 @@ export class Plane implements Planes {
     this.#over = true
     const running = this.#running
     this.#running = undefined
-    running?.plane.close()
-    running?.poller.close()
+    if (running !== undefined) closeAll(running, true)
     await this.#rules.close()
     return []
   }
+}
+
+/** `stackUsable`: as DataPlane.close. */
+function closeAll({ names, plane, poller }: Running, stackUsable: boolean): void {
+  names?.close()
+  plane.close(stackUsable)
+  poller.close()
 }
 
 function ownAddresses({ address4, address6 }: GatewayOptions['tun']): Uint8Array[] {

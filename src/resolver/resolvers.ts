@@ -1,12 +1,12 @@
 /** Whom a client can ask: by address, each with its ladder; bounded, the one that was asked longest ago gives way. */
-import { formatEndpoint, type IpEndpoint, parseAddress, sameAddress } from '../endpoint.ts'
+import { type Destination, formatEndpoint, type IpEndpoint, parseAddress, sameAddress } from '../endpoint.ts'
 import type { Poller } from '../io/poller.ts'
 import type { Binding } from '../io/socket.ts'
+import type { ResolverAddress } from '../options.ts'
 import type { Dialer } from '../upstream/dialer.ts'
 import { AssociationCarrier, DirectCarrier } from './carriers.ts'
 import { type DatagramCounters, DatagramWay } from './datagram-way.ts'
 import { dialDirectly } from './direct-dial.ts'
-import type { ResolverAddress } from './dns-options.ts'
 import { type Resolver, Rung } from './rung.ts'
 import { StreamWay } from './stream-way.ts'
 import type { WayMemory } from './way.ts'
@@ -35,21 +35,21 @@ export class Resolvers {
   readonly #parts: ResolverParts
   readonly #carrier: AssociationCarrier
   /** Of the configuration, for all clients. */
-  readonly #common: readonly Rung[]
+  readonly #shared: readonly Rung[]
   readonly #rungs = new Map<string, Rung>()
   /** By address and port as text, first the one that was asked longest ago. */
   readonly #known = new Map<string, Resolver>()
   readonly #own: Rung[] = []
   /** Of the next; those of the configuration have the first ones. */
   #number = 1
-  #configured = 0
+  #directs = 0
   #last: { endpoint: IpEndpoint; resolver: Resolver } | undefined
 
   constructor(parts: ResolverParts, common: readonly ResolverAddress[]) {
     this.#parts = parts
     const { memory, poller, counters, dialer } = parts
     this.#carrier = new AssociationCarrier(memory, poller, counters, listener => dialer.associate(OURSELVES, listener))
-    this.#common = common.flatMap(address => this.#proxied(endpointOf(address), address.protocol))
+    this.#shared = common.flatMap(address => this.#common(address))
   }
 
   /** Whom the client asked; `bytes` are looked at, and not kept. */
@@ -69,12 +69,12 @@ export class Resolvers {
   #make(name: string, endpoint: IpEndpoint): Resolver {
     if (this.#known.size >= MAX_RESOLVERS) this.#forgetOldest()
     if (this.#number === MAX_NUMBER) {
-      this.#number = 1 + this.#configured
+      this.#number = 1 + this.#directs
       this.#known.clear()
       this.#parts.onWrap()
     }
-    const asked = this.#parts.isOurs(endpoint.address) ? [] : this.#proxied(endpoint, 'udp')
-    const rungs = [...asked, ...this.#common.filter(rung => !asked.includes(rung))]
+    const asked = this.#parts.isOurs(endpoint.address) ? [] : this.#proxied(endpoint)
+    const rungs = [...asked, ...this.#shared.filter(rung => !asked.includes(rung))]
     return { prefix: String.fromCharCode(this.#number++), name, rungs, answeredBy: undefined }
   }
 
@@ -82,7 +82,7 @@ export class Resolvers {
     for (const [name, { rungs }] of this.#known) {
       this.#known.delete(name)
       for (const rung of rungs) {
-        if (this.#common.includes(rung)) continue
+        if (this.#shared.includes(rung)) continue
         rung.way.close()
         this.#rungs.delete(`${rung.name} ${rung.target}`)
       }
@@ -90,18 +90,30 @@ export class Resolvers {
     }
   }
 
-  /** By datagrams first, unless only a stream is wanted. */
-  #proxied(endpoint: IpEndpoint, protocol: ResolverAddress['protocol']): Rung[] {
-    const { memory, counters, dialer } = this.#parts
-    const stream = this.#rung('tcp', endpoint, () => {
-      return new StreamWay(memory, listener => dialer.connect(endpoint, OURSELVES, listener))
-    })
-    if (protocol === 'tcp') return [stream]
-    return [this.#rung('udp', endpoint, () => new DatagramWay(endpoint, this.#carrier, counters)), stream]
+  /** By datagrams first. */
+  #proxied(endpoint: IpEndpoint): Rung[] {
+    const { counters } = this.#parts
+    const datagrams = this.#rung('udp', endpoint, () => new DatagramWay(endpoint, this.#carrier, counters))
+    return [datagrams, this.#streamed(endpoint)]
   }
 
-  #rung(name: string, endpoint: IpEndpoint, make: () => DatagramWay | StreamWay): Rung {
-    const target = formatEndpoint(endpoint)
+  #streamed(destination: Destination): Rung {
+    const { memory, dialer } = this.#parts
+    return this.#rung('tcp', destination, () => {
+      return new StreamWay(memory, listener => dialer.connect(destination, OURSELVES, listener))
+    })
+  }
+
+  /** One of the configuration. */
+  #common(address: ResolverAddress): Rung[] {
+    const { protocol, host, port } = address
+    if (protocol === 'udp') return this.#proxied(endpointOf(address))
+    const ip = parseAddress(host)
+    return protocol === 'tcp' ? [this.#streamed(ip === undefined ? { name: host, port } : { address: ip, port })] : []
+  }
+
+  #rung(name: string, destination: Destination, make: () => DatagramWay | StreamWay): Rung {
+    const target = formatEndpoint(destination)
     const key = `${name} ${target}`
     const rung = this.#rungs.get(key) ?? new Rung(name, target, make())
     this.#rungs.set(key, rung)
@@ -120,7 +132,7 @@ export class Resolvers {
       rungs.unshift(new Rung('udp, directly', target, way))
     }
     this.#own.push(...rungs)
-    this.#configured++
+    this.#directs++
     return { prefix: String.fromCharCode(this.#number++), name: target, rungs, answeredBy: undefined }
   }
 

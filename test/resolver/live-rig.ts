@@ -9,14 +9,15 @@ import { AnswerCache } from '../../src/dns/cache.ts'
 import { SuffixTable } from '../../src/dns/split.ts'
 import { parseAddress } from '../../src/endpoint.ts'
 import { Poller } from '../../src/io/poller.ts'
-import type { ResolverAddress } from '../../src/resolver/dns-options.ts'
+import type { ResolverAddress } from '../../src/options.ts'
 import { DnsService, PENDING } from '../../src/resolver/dns-service.ts'
 import { Resolvers } from '../../src/resolver/resolvers.ts'
 import type { Resolver } from '../../src/resolver/rung.ts'
-import { Socks5Dialer } from '../../src/upstream/socks5.ts'
-import { Socks5Proxy } from '../../src/upstream/socks5-proxy.ts'
+import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
+import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import { type Decoded, decoded, makeQuery, room } from '../dns/messages.ts'
 import { until } from '../helpers/sockets.ts'
+import { socks5Parts } from '../helpers/socks5-parts.ts'
 
 const SLOTS = 4
 const SLOT_BYTES = 65_536
@@ -90,8 +91,8 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
   const poller = new Poller(memory, error => failures.push(error))
   const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4_096 }
   const quiet = { info() {}, warn() {} }
-  const proxy = new Socks5Proxy({ host: '127.0.0.1', port: socks.port }, 'strict', quiet)
-  const dialer = new Socks5Dialer(poller, arena, proxy, 0, { interface: '', mark: 0 }, quiet)
+  const proxy = new ProxyState({ host: '127.0.0.1', port: socks.port }, 'strict', quiet)
+  const dialer = new ProxyDialer(socks5Parts(poller, arena, proxy, 0, quiet))
   const lines: { message: string; fields: Record<string, unknown> | undefined }[] = []
   const split = new SuffixTable<Resolver>()
   const service = new DnsService({
