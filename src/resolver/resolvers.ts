@@ -3,10 +3,11 @@ import { type Destination, formatEndpoint, type IpEndpoint, parseAddress, sameAd
 import type { Poller } from '../io/poller.ts'
 import type { Binding } from '../io/socket.ts'
 import type { ResolverAddress } from '../options.ts'
-import type { Dialer } from '../upstream/dialer.ts'
+import type { Dial, Dialer, DialListener } from '../upstream/dialer.ts'
 import { AssociationCarrier, DirectCarrier } from './carriers.ts'
 import { type DatagramCounters, DatagramWay } from './datagram-way.ts'
 import { dialDirectly } from './direct-dial.ts'
+import { asHttp, BY_LENGTH } from './framing.ts'
 import { type Resolver, Rung } from './rung.ts'
 import { StreamWay } from './stream-way.ts'
 import type { WayMemory } from './way.ts'
@@ -15,6 +16,8 @@ import type { WayMemory } from './way.ts'
 export const MAX_RESOLVERS = 256
 /** Numbers that name them in the cache; then they begin anew, and so does the cache. */
 const MAX_NUMBER = 65_535
+
+const HTTPS_PORT = 443
 
 /** For whom: the gateway itself. */
 const OURSELVES: IpEndpoint = { address: new Uint8Array(4), port: 0 }
@@ -25,6 +28,8 @@ export interface ResolverParts {
   readonly dialer: Pick<Dialer, 'connect' | 'associate'>
   readonly binding: Binding
   readonly counters: DatagramCounters
+  /** A connection through the proxy with TLS on it; without it resolvers that are spoken to so are left out. */
+  readonly dialTls?: (resolver: ResolverAddress, listener: DialListener) => Dial
   /** Addresses at which there can be no resolver: our own, and those that stand for names. */
   readonly isOurs: (address: Uint8Array) => boolean
   /** Numbers begin anew: what is cached by them means something else. */
@@ -109,7 +114,20 @@ export class Resolvers {
     const { protocol, host, port } = address
     if (protocol === 'udp') return this.#proxied(endpointOf(address))
     const ip = parseAddress(host)
-    return protocol === 'tcp' ? [this.#streamed(ip === undefined ? { name: host, port } : { address: ip, port })] : []
+    const destination = ip === undefined ? { name: host, port } : { address: ip, port }
+    return protocol === 'tcp' ? [this.#streamed(destination)] : this.#encrypted(address, destination)
+  }
+
+  #encrypted(address: ResolverAddress, destination: Destination): Rung[] {
+    const { memory, dialTls } = this.#parts
+    if (dialTls === undefined) return []
+    const { protocol, port, path = '/' } = address
+    const authority = formatEndpoint(destination)
+    const host = port === HTTPS_PORT ? authority.slice(0, authority.lastIndexOf(':')) : authority
+    const framing = protocol === 'https' ? asHttp(host, path) : BY_LENGTH
+    const name = `${protocol}://${host}${protocol === 'https' ? path : ''}`
+    const make = () => new StreamWay(memory, listener => dialTls(address, listener), framing)
+    return [this.#rung(name, destination, make)]
   }
 
   #rung(name: string, destination: Destination, make: () => DatagramWay | StreamWay): Rung {

@@ -1,5 +1,5 @@
 /**
- * DNS over a stream (RFC 7766): queries are pipelined on one connection that is kept, answers come in any order. A connection that is
+ * DNS over a stream (RFC 7766), TLS (RFC 7858) or HTTPS (RFC 8484): queries are pipelined on one connection that is kept, answers come in any order. A connection that is
  * lost is replaced, and what was asked on it is asked once more.
  */
 import { acceptAnswer, type UpstreamAnswer, Verdict } from '../dns/upstream-answer.ts'
@@ -8,25 +8,26 @@ import { READ_HANGUP, READABLE, WRITABLE } from '../io/addon.ts'
 import type { Watcher } from '../io/poller.ts'
 import type { Socket } from '../io/socket.ts'
 import type { Connected, Dial, DialError, DialListener } from '../upstream/dialer.ts'
+import { BY_LENGTH, type Framing } from './framing.ts'
 import { type AskChoices, type Attempt, type Inquiry, makeAttempt, type Way, type WayMemory } from './way.ts'
 
 const EAGAIN = -11
 /** RFC 7766 §6.2.3: a few seconds without a question, and the connection is closed. */
 const IDLE_MS = 10_000
-const LENGTH_BYTES = 2
 
 export class StreamWay implements Way, DialListener, Watcher {
   readonly isStream = true
   readonly heldUntil = 0
   readonly #memory: WayMemory
   readonly #dial: (listener: DialListener) => Dial
+  readonly #framing: Framing
   readonly #asked = new Map<number, Attempt>()
   #dialing: Dial | undefined
   #socket: Socket | undefined
   #writable = false
   /** Frames that the socket has not taken, the first perhaps in part. */
   #unsent: Buffer[] = []
-  /** A message that has not come whole, its length in front. */
+  /** A message that has not come whole, with what is in front of it. */
   #received: Buffer = Buffer.alloc(4_096)
   #receivedBytes = 0
   #idle: NodeJS.Timeout | undefined
@@ -34,9 +35,10 @@ export class StreamWay implements Way, DialListener, Watcher {
   readonly #answer: UpstreamAnswer = { bytes: 0, rcode: 0 }
 
   /** @param dial opens a connection to the resolver */
-  constructor(memory: WayMemory, dial: (listener: DialListener) => Dial) {
+  constructor(memory: WayMemory, dial: (listener: DialListener) => Dial, framing = BY_LENGTH) {
     this.#memory = memory
     this.#dial = dial
+    this.#framing = framing
   }
 
   prepare(inquiry: Inquiry, { withEdns }: AskChoices, nowMs: number): Attempt {
@@ -46,7 +48,7 @@ export class StreamWay implements Way, DialListener, Watcher {
   }
 
   send(attempt: Attempt): void {
-    this.#unsent.push(framed(attempt.bytes))
+    this.#unsent.push(this.#framing.frame(attempt.bytes))
     clearTimeout(this.#idle)
     if (this.#socket !== undefined) this.#write()
     else this.#connect()
@@ -131,7 +133,7 @@ export class StreamWay implements Way, DialListener, Watcher {
       if (attempt.isRepeated) this.#end(attempt, error)
       else {
         attempt.isRepeated = true
-        this.#unsent.push(framed(attempt.bytes))
+        this.#unsent.push(this.#framing.frame(attempt.bytes))
       }
     }
     if (this.#asked.size > 0) this.#connect()
@@ -206,11 +208,12 @@ export class StreamWay implements Way, DialListener, Watcher {
     this.#receivedBytes = needed
     const received = this.#received
     let at = 0
-    while (this.#receivedBytes === needed && at + LENGTH_BYTES <= needed) {
-      const end = at + LENGTH_BYTES + readU16(received, at)
-      if (end > needed) break
-      this.#message(received.subarray(at + LENGTH_BYTES, end))
-      at = end
+    while (this.#receivedBytes === needed) {
+      const found = this.#framing.next(received, at, needed)
+      if (found === undefined) break
+      if (found === 'malformed') return this.#lost('the resolver says what cannot be read')
+      this.#message(found.message)
+      at = found.end
     }
     if (this.#receivedBytes !== needed || at === 0) return // the connection is gone, or nothing is whole
     received.copyWithin(0, at, needed)
@@ -218,7 +221,7 @@ export class StreamWay implements Way, DialListener, Watcher {
   }
 
   #message(bytes: Buffer): void {
-    const attempt = bytes.length < LENGTH_BYTES ? undefined : this.#asked.get(readU16(bytes, 0))
+    const attempt = bytes.length < 2 ? undefined : this.#asked.get(readU16(bytes, 0))
     if (attempt === undefined) return // of a question that was given up
     const verdict = acceptAnswer(bytes, bytes.length, attempt, this.#answer)
     if (verdict === Verdict.foreign) return this.#lost('the resolver sends what was not asked for')
@@ -233,11 +236,4 @@ export class StreamWay implements Way, DialListener, Watcher {
     this.#asked.clear()
     this.#drop()
   }
-}
-
-function framed(message: Uint8Array): Buffer {
-  const frame = Buffer.allocUnsafe(LENGTH_BYTES + message.length)
-  frame.writeUInt16BE(message.length, 0)
-  frame.set(message, LENGTH_BYTES)
-  return frame
 }

@@ -1,6 +1,7 @@
 /** The service on real sockets: the embedded SOCKS server, and a resolver on loopback that the test speaks for. */
 import { createSocket, type RemoteInfo } from 'node:dgram'
 import { once } from 'node:events'
+import { createServer as createHttpServer } from 'node:http'
 import { createServer, type Socket as PeerSocket } from 'node:net'
 import type { ExecutionContext } from 'ava'
 import { listenOn } from '../../src/demo/listening.ts'
@@ -19,6 +20,7 @@ import { type Decoded, decoded, makeQuery, room } from '../dns/messages.ts'
 import { until } from '../helpers/sockets.ts'
 import { socks5Parts } from '../helpers/socks5-parts.ts'
 
+const CLIENT = { address: new Uint8Array(4), port: 0 }
 const SLOTS = 4
 const SLOT_BYTES = 65_536
 const LANDING = 65_536
@@ -74,10 +76,36 @@ export function framed(answer: Uint8Array): Buffer {
   return Buffer.concat([Uint8Array.of(answer.length >> 8, answer.length), answer])
 }
 
+/** A resolver that speaks HTTP, and with `chunks` in pieces. */
+export async function startHttpResolver(t: ExecutionContext, answer: (query: Buffer) => Uint8Array, chunks = false) {
+  const requests: string[] = []
+  const server = createHttpServer((request, response) => {
+    const parts: Buffer[] = []
+    request.on('data', part => parts.push(part))
+    request.on('end', () => {
+      requests.push(`${request.method} ${request.url} ${request.headers['content-type']} ${request.headers.host}`)
+      const bytes = answer(Buffer.concat(parts))
+      if (bytes.length === 0) return response.writeHead(503).end('later')
+      response.setHeader('Content-Type', 'application/dns-message')
+      if (!chunks) return response.setHeader('Content-Length', bytes.length).end(bytes)
+      for (const byte of bytes.subarray(0, 20)) response.write(Uint8Array.of(byte))
+      return response.end(bytes.subarray(20))
+    })
+  })
+  const port = await listenOn(server, '127.0.0.1', 0)
+  t.teardown(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  return { port, requests }
+}
+
 export interface LiveChoices {
   readonly common?: readonly ResolverAddress[]
   /** Without it the proxy refuses UDP. */
   readonly udp?: boolean
+  /** Milliseconds; real ones without it. */
+  readonly clock?: () => number
 }
 
 export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
@@ -100,7 +128,7 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
     map: undefined,
     split,
     log: { info: (message, fields) => void lines.push({ message, fields }) },
-    clock: () => performance.now(),
+    clock: choices.clock ?? (() => performance.now()),
     turn: work => poller.turn(work),
   })
   const resolvers = new Resolvers(
@@ -110,6 +138,8 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
       dialer,
       binding: { interface: '', mark: 0 },
       counters: service.counters,
+      // what is inside TLS is the same without
+      dialTls: ({ host, port }, listener) => dialer.connect({ address: parseAddress(host)!, port }, CLIENT, listener),
       isOurs: () => false,
       onWrap: () => {},
     },
@@ -134,7 +164,7 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
         told = decoded(answer, count)
       },
     })
-    await until(() => told !== undefined, 'an answer', 8_000)
+    await until(() => told !== undefined, 'an answer', 60_000)
     return told!
   }
   return { ask, service, resolvers, lines, socks, split, poller, dialer }
