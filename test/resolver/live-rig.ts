@@ -15,10 +15,9 @@ import { DnsService, PENDING } from '../../src/resolver/dns-service.ts'
 import { Resolvers } from '../../src/resolver/resolvers.ts'
 import type { Resolver } from '../../src/resolver/rung.ts'
 import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
-import { ProxyState } from '../../src/upstream/proxy-state.ts'
 import { type Decoded, decoded, makeQuery, room } from '../dns/messages.ts'
+import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { until } from '../helpers/sockets.ts'
-import { socks5Parts } from '../helpers/socks5-parts.ts'
 
 const CLIENT = { address: new Uint8Array(4), port: 0 }
 const SLOTS = 4
@@ -119,8 +118,8 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
   const poller = new Poller(memory, error => failures.push(error))
   const arena = { bytes, words, scratch: SCRATCH, scratchBytes: 4_096 }
   const quiet = { info() {}, warn() {} }
-  const proxy = new ProxyState({ host: '127.0.0.1', port: socks.port }, 'strict', quiet)
-  const dialer = new ProxyDialer(socks5Parts(poller, arena, proxy, 0, quiet))
+  const proxy = socks5State({ host: '127.0.0.1', port: socks.port }, 'strict', quiet)
+  const dialer = new ProxyDialer(proxyParts(poller, arena, proxy, 0, quiet))
   const lines: { message: string; fields: Record<string, unknown> | undefined }[] = []
   const split = new SuffixTable<Resolver>()
   const service = new DnsService({
