@@ -191,7 +191,14 @@ test.serial('udp: microsocks knows no UDP: dig is told so at once', async t => {
   const microsocks = await startMicrosocks(world.server, { host: PROXY4, port: 1083 })
   t.teardown(() => microsocks.close())
   gateway = await world.gateway({ proxy: `socks5://${PROXY4}:1083` })
-  const { code, stdout } = await world.client.run('dig', ['+time=5', '+tries=1', `@${NOWHERE4}`, 'a.test'])
+  const { code, stdout } = await world.client.run('dig', [
+    '+time=5',
+    '+tries=1',
+    '-p',
+    '5353',
+    `@${NOWHERE4}`,
+    'a.test',
+  ])
   t.is(code, 9)
   t.regex(stdout, /connection refused/)
   t.is(gateway.logged('the proxy carries no UDP').length, 1)
