@@ -34,6 +34,19 @@ const REFUSALS: ReadonlySet<DialFailure> = new Set(['unsupported', 'prohibited']
 /** Of the way to the proxy, of this machine, of the user: they say nothing of UDP. */
 const OTHERS: ReadonlySet<DialFailure> = new Set(['no-resources', 'authentication'])
 
+/**
+ * What the URL of a proxy says, else `mode`, the key's. A relay behind another hop is out of reach, and one of a proxy inside TLS would
+ * have its datagrams in the clear: `auto` is UDP in TCP there.
+ */
+export function udpWayOf(
+  { udp, tls }: { readonly udp: UdpWay; readonly tls?: unknown },
+  isBehind: boolean,
+  mode: UdpWay,
+): UdpWay {
+  const way = udp === 'auto' ? mode : udp
+  return way === 'auto' && (isBehind || tls !== undefined) ? 'tcp' : way
+}
+
 /** Shared by all who speak with the same upstream. */
 export function ladderCells(): Int32Array {
   return new Int32Array(new SharedArrayBuffer(12))

@@ -2,7 +2,7 @@
 import { type Destination, type IpEndpoint, parseAddress } from '../endpoint.ts'
 import type { Poller } from '../io/poller.ts'
 import type { Binding } from '../io/socket.ts'
-import type { GatewayOptions, UdpWay, Upstream, UpstreamOptions } from '../options.ts'
+import type { GatewayOptions, Upstream, UpstreamOptions } from '../options.ts'
 import type { Arena, Dialer } from './dialer.ts'
 import { DirectDialer } from './direct-dialer.ts'
 import { GroupDialer } from './group-dialer.ts'
@@ -13,6 +13,7 @@ import { protocolOf, transportOf } from './proxy-kinds.ts'
 import { type Hop, type ProxyCells, ProxyState, proxyCells } from './proxy-state.ts'
 import { RejectDialer } from './reject-dialer.ts'
 import { ChainTransport } from './transport-chain.ts'
+import { udpWayOf } from './udp-ladder.ts'
 
 type Options = Pick<GatewayOptions, 'proxy' | 'upstreams' | 'upstream' | 'bind' | 'udp'>
 type Chain = Extract<UpstreamOptions, { kind: 'chain' }>
@@ -53,8 +54,8 @@ export class Upstreams {
       }
       const stateOf = (hop: Upstream, at: number) => {
         if (!isProxy(hop)) return undefined
-        const udp = udpOf(hop, at, options.udp.mode)
-        return new ProxyState({ ...hop, udp }, options.upstream.handshake, log, cells?.chains[name]?.[at])
+        const known = { ...hop, udp: udpWayOf(hop, at > 0, options.udp.mode) }
+        return new ProxyState(known, options.upstream.handshake, log, cells?.chains[name]?.[at])
       }
       this.#states.set(name, upstream.hops.map(stateOf))
     }
@@ -83,12 +84,6 @@ export class Upstreams {
   state(name: string, at: number): ProxyState {
     return this.#states.get(name)![at]!
   }
-}
-
-/** What its URL says, else the key. Behind another hop a relay is out of reach, and a stream is not. */
-function udpOf(hop: Hop, at: number, mode: UdpWay): UdpWay {
-  const udp = hop.udp === 'auto' ? mode : hop.udp
-  return udp === 'auto' && at > 0 ? 'tcp' : udp
 }
 
 const isProxy = (hop: Upstream): hop is Hop => hop.kind !== 'direct' && hop.kind !== 'reject'

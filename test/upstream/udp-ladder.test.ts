@@ -1,7 +1,7 @@
 import test from 'ava'
 import type { UdpWay } from '../../src/options.ts'
 import type { DialFailure } from '../../src/upstream/dialer.ts'
-import { ladderCells, UdpLadder } from '../../src/upstream/udp-ladder.ts'
+import { ladderCells, UdpLadder, udpWayOf } from '../../src/upstream/udp-ladder.ts'
 
 const ASSOCIATE = 'associate'
 const NO_UDP = 'the proxy carries no UDP: datagrams are answered with port unreachable'
@@ -133,4 +133,19 @@ test('udp-ladder: all threads know of it, and one tells', t => {
   t.is(one.ladder.way, undefined)
   one.fail('tcp')
   t.is(one.lines.length + other.lines.length, 1)
+})
+
+test('udp-ladder: a URL counts before the key; behind a hop and inside TLS auto is UDP in TCP', t => {
+  const plain = (udp: UdpWay) => ({ udp })
+  const tls = (udp: UdpWay) => ({ udp, tls: {} })
+  t.is(udpWayOf(plain('auto'), false, 'auto'), 'auto')
+  for (const mode of ['associate', 'tcp', 'off'] as const) {
+    t.is(udpWayOf(plain('auto'), false, mode), mode)
+    t.is(udpWayOf(plain(mode), false, 'auto'), mode)
+    t.is(udpWayOf(plain(mode), true, 'off'), mode)
+    t.is(udpWayOf(tls(mode), false, 'off'), mode)
+  }
+  t.is(udpWayOf(plain('auto'), true, 'auto'), 'tcp')
+  t.is(udpWayOf(tls('auto'), false, 'auto'), 'tcp')
+  t.is(udpWayOf(tls('auto'), false, 'off'), 'off')
 })
