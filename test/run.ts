@@ -39,7 +39,16 @@ const UNPRIVILEGED_ENVIRONMENT = {
   TEST_MANY_CONNECTIONS: '500',
 }
 /** They need no right but those for the namespaces that all files make, so for another user they would be the same once more. */
-const SAME_FOR_ALL = ['log-reader', 'proxy-storms', 'refusal', 'standstill', 'tls', 'udp-faults', 'upstream-faults']
+const SAME_FOR_ALL = [
+  'log-reader',
+  'proxy-storms',
+  'refusal',
+  'standstill',
+  'tls',
+  'udp-faults',
+  'upstream-faults',
+  'upstreams',
+]
 const LONG_ENVIRONMENT = {
   TEST_BULK_BYTES: '1000000000',
   TEST_TLS_BYTES: '200000000',

@@ -1,0 +1,93 @@
+/** What a Linux client sees of each destination through each server: measured by upstreams.test.ts, told in docs/UPSTREAMS.md. */
+
+export const COLUMNS = {
+  tcp4: 'TCP, IPv4',
+  tcp6: 'TCP, IPv6',
+  halfClose: 'answer after FIN',
+  udp: 'UDP',
+  password: 'password',
+  wrong: 'wrong password',
+  refused: 'port closed',
+  noRoute: 'no route',
+  unreachable: 'host unreachable',
+  silent: 'no answer',
+} as const
+
+export type Column = keyof typeof COLUMNS
+
+/** `works`, `none` for what a server does not have, `silence`, `lost`, or what connect() or send() ends with. */
+export type Answer = 'works' | 'none' | 'silence' | 'lost' | 'ECONNREFUSED' | 'EHOSTUNREACH' | 'ENETUNREACH'
+
+/** With a remark where the server does not tell what happened. */
+export type Cell = Answer | readonly [Answer, string]
+
+export type UpstreamName = 'dante' | 'microsocks' | 'ssh -D' | 'hev-socks5-server' | 'embedded'
+
+type Row = { readonly [column in Column]: Cell }
+
+/** A server that is all that a proxy can be. */
+const TRUTHFUL: Row = {
+  tcp4: 'works',
+  tcp6: 'works',
+  halfClose: 'works',
+  udp: 'works',
+  password: 'works',
+  wrong: 'ECONNREFUSED',
+  refused: 'ECONNREFUSED',
+  noRoute: 'ENETUNREACH',
+  unreachable: 'EHOSTUNREACH',
+  silent: 'silence',
+}
+
+const CLOSES = 'It closes the connection in place of an answer.'
+const ONE_REPLY = 'It answers 4, host unreachable, whatever happened.'
+
+export const TABLE: { readonly [name in UpstreamName]: Row } = {
+  dante: TRUTHFUL,
+  microsocks: {
+    ...TRUTHFUL,
+    halfClose: ['lost', 'It ends both directions with the first: what the destination says after that is lost.'],
+    udp: 'ECONNREFUSED',
+  },
+  'ssh -D': {
+    ...TRUTHFUL,
+    udp: 'ECONNREFUSED',
+    password: 'none',
+    wrong: 'none',
+    noRoute: ['ECONNREFUSED', CLOSES],
+    unreachable: ['ECONNREFUSED', CLOSES],
+  },
+  'hev-socks5-server': {
+    ...TRUTHFUL,
+    refused: ['EHOSTUNREACH', ONE_REPLY],
+    noRoute: ['EHOSTUNREACH', ONE_REPLY],
+  },
+  embedded: TRUTHFUL,
+}
+
+export const answerOf = (cell: Cell): Answer => (typeof cell === 'string' ? cell : cell[0])
+
+const remarkOf = (cell: Cell): string => (typeof cell === 'string' ? '' : cell[1])
+
+const TEXTS: { readonly [answer in Answer]?: string } = { works: 'yes', none: '–', silence: 'silence', lost: 'lost' }
+
+/** The table of docs/UPSTREAMS.md, and the remarks below it. */
+export function markdown(): string[] {
+  const columns = Object.keys(COLUMNS) as Column[]
+  const remarks = [...new Set(Object.values(TABLE).flatMap(row => columns.map(column => remarkOf(row[column]))))]
+  const told = remarks.filter(remark => remark !== '')
+  const text = (cell: Cell) => {
+    const answer = TEXTS[answerOf(cell)] ?? `\`${answerOf(cell)}\``
+    return remarkOf(cell) === '' ? answer : `${answer} (${told.indexOf(remarkOf(cell)) + 1})`
+  }
+  return [
+    `| Server | ${Object.values(COLUMNS).join(' | ')} |`,
+    `|${'---|'.repeat(columns.length + 1)}`,
+    ...Object.entries(TABLE).map(
+      ([name, row]) => `| ${name} | ${columns.map(column => text(row[column])).join(' | ')} |`,
+    ),
+    '',
+    ...told.map((remark, at) => `${at + 1}. ${remark}`),
+    '',
+  ]
+}
