@@ -32,8 +32,9 @@ const UTC_TIME = 23
 function tlv(tag: number, ...parts: readonly Uint8Array[]): Buffer {
   const content = Buffer.concat(parts)
   const { length } = content
-  const head = length < 128 ? [tag, length] : [tag, 0x82, length >> 8, length & 255]
-  return Buffer.concat([Uint8Array.from(head), content])
+  // as short as can be (X.690 §10.1): browsers believe no other
+  const head = length < 128 ? [length] : length < 256 ? [0x81, length] : [0x82, length >> 8, length & 255]
+  return Buffer.concat([Uint8Array.of(tag, ...head), content])
 }
 
 const sequence = (...parts: readonly Uint8Array[]) => tlv(SEQUENCE, ...parts)

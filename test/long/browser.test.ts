@@ -1,0 +1,98 @@
+/** Slow: a browser takes a second to start, and is no part of the packages of `make test`. */
+import test, { type ExecutionContext } from 'ava'
+import { browserProgram, type NetworkEvent, openPage } from '../helpers/browser.ts'
+import { type Certificate, makeCertificate } from '../helpers/certificates.ts'
+import { type HttpsOrigin, startHttpsOrigin } from '../helpers/servers/https-origin.ts'
+import { isInstalled, startMicrosocks } from '../helpers/servers.ts'
+import {
+  createWorld,
+  endsWithFile,
+  type GatewayProcess,
+  PROXY4,
+  skip,
+  until,
+  type World,
+} from '../integration/world.ts'
+
+const ORIGIN = '203.0.113.80'
+const PARTS = 20
+/** Between two parts, milliseconds: an attempt at QUIC ends meanwhile. */
+const PAUSE_MS = 50
+/**
+ * Bounds that hold on a loaded machine. Alone it is 10 ms until QUIC is refused, and 200 ms for the slowest request. The first
+ * time what the proxy copes with may be still unknown.
+ */
+const LEARNED_MS = 1_000
+const REFUSED_MS = 200
+const REQUEST_MS = 2_000
+
+const PAGE = `<!doctype html><title>page</title><script type="module">
+let slowest = performance.now()
+for (let at = 0; at < ${PARTS}; at++) {
+  const since = performance.now()
+  const response = await fetch('/part.txt?' + at, { cache: 'no-store' })
+  if (await response.text() !== 'part') throw new Error(response.status)
+  slowest = Math.max(slowest, performance.now() - since)
+  await new Promise(resolve => setTimeout(resolve, ${PAUSE_MS}))
+}
+await fetch('/done?' + Math.round(slowest))
+</script>`
+
+let world: World
+let gateway: GatewayProcess
+let certificate: Certificate
+let origin: HttpsOrigin | undefined
+
+test.before(async () => {
+  world = await createWorld()
+  const issuer = makeCertificate({ name: 'Test authority' })
+  certificate = makeCertificate({ name: 'origin', hosts: ['origin.test'], issuer })
+  const pages = { '/page.html': PAGE, '/part.txt': 'part' }
+  if (isInstalled('nginx')) origin = await startHttpsOrigin(world.server, { hosts: [ORIGIN], certificate, pages })
+  await world.client.bindFile('/etc/hosts', `${ORIGIN} origin.test\n`)
+})
+endsWithFile(() => ({ world, gateway }))
+
+/** Opens the page; how long its slowest request took, milliseconds, with what led to the page for the first, and what the browser's network did. */
+async function load(t: ExecutionContext): Promise<{ ms: number; events: NetworkEvent[] }> {
+  const before = (await origin!.requests()).length
+  const browser = await openPage(world.client, 'https://origin.test/page.html', certificate)
+  const done = async () => (await origin!.requests()).slice(before).find(request => request.includes('/done?'))
+  try {
+    await until(async () => (await done()) !== undefined, 'the last request of the page', 30_000)
+  } catch (error) {
+    t.log(browser.log(), await origin!.requests())
+    throw error
+  }
+  const ms = Number(/\/done\?(\d+)/.exec((await done())!)![1])
+  return { ms, events: await browser.close() }
+}
+
+/** Milliseconds from the begin to the end of each QUIC connection, and why it ended. */
+function quicAttempts(events: NetworkEvent[]): { ms: number; reason: unknown }[] {
+  const closed = events.filter(({ name }) => name === 'QUIC_SESSION_CLOSED')
+  return [...new Set(closed.map(({ source }) => source))].map(source => {
+    const begin = events.find(event => event.source === source && event.name === 'QUIC_SESSION')!
+    const end = closed.find(event => event.source === source)!
+    return { ms: end.time - begin.time, reason: end.params.details }
+  })
+}
+
+test.serial('browser: behind a proxy without UDP its QUIC is refused at once, and the page comes by TCP', async t => {
+  if (browserProgram === undefined || origin === undefined || !isInstalled('microsocks'))
+    return skip(t, 'a browser, nginx or microsocks is not installed')
+  const microsocks = await startMicrosocks(world.server, { host: PROXY4, port: 1080 })
+  t.teardown(() => microsocks.close())
+  gateway = await world.gateway()
+  for (const limitMs of [LEARNED_MS, REFUSED_MS]) {
+    const { ms, events } = await load(t)
+    const attempts = quicAttempts(events)
+    t.log(`slowest request ${ms} ms, QUIC ${JSON.stringify(attempts)}`)
+    t.true(attempts.length > 0, 'QUIC was tried')
+    for (const { ms, reason } of attempts) {
+      t.is(reason, 'net::ERR_CONNECTION_REFUSED')
+      t.true(ms < limitMs, `${ms} ms`)
+    }
+    t.true(ms < REQUEST_MS, `${ms} ms`)
+  }
+})
