@@ -37,9 +37,9 @@ export interface Authority {
   readonly file: string
 }
 
-export function makeAuthority(file: string): Authority & { readonly pem: string } {
+export function makeAuthority(): Pick<Authority, 'leaf'> & { readonly pem: string } {
   const issuer = makeCertificate({ name: 'Test authority' })
-  return { leaf: makeCertificate({ name: 'proxy', hosts: [PROXY4], issuer }), file, pem: issuer.cert }
+  return { leaf: makeCertificate({ name: 'proxy', hosts: [PROXY4], issuer }), pem: issuer.cert }
 }
 
 const at = ({ username, password }: Credentials) => `${username}:${password}@${PROXY4}`

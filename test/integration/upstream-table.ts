@@ -71,6 +71,51 @@ const remarkOf = (cell: Cell): string => (typeof cell === 'string' ? '' : cell[1
 
 const TEXTS: { readonly [answer in Answer]?: string } = { works: 'yes', none: '–', silence: 'silence', lost: 'lost' }
 
+/** What takes longer to find out: test/long/upstreams.test.ts. */
+export const LONG_COLUMNS = {
+  bulk: '20 MB to an echo',
+  many: '500 connections at once',
+  largest: 'largest datagram, bytes',
+  stranger: 'datagrams of a peer that was not asked',
+} as const
+
+interface LongRow {
+  readonly bulk: 'exact' | 'stands still'
+  readonly many: 500
+  /** Of payload, over IPv4; 0 for no UDP. */
+  readonly largest: number
+  readonly stranger: 'yes' | 'no' | 'none'
+}
+
+/** 65,535 bytes of IP, without the headers of IP and UDP, and of SOCKS. */
+const LARGEST = 65_535 - 20 - 8 - 10
+const SOUND = { bulk: 'exact', many: 500 } as const
+const ALL: LongRow = { ...SOUND, largest: LARGEST, stranger: 'yes' }
+const NO_UDP: LongRow = { ...SOUND, largest: 0, stranger: 'none' }
+
+export const LONG_TABLE: { readonly [name in UpstreamName]: LongRow } = {
+  dante: { ...ALL, stranger: 'no' },
+  microsocks: { ...NO_UDP, bulk: 'stands still' },
+  'ssh -D': NO_UDP,
+  'hev-socks5-server': { ...ALL, largest: 1_490 },
+  embedded: ALL,
+}
+
+/** The second table of docs/UPSTREAMS.md. */
+export function longMarkdown(): string[] {
+  const columns = Object.keys(LONG_COLUMNS) as (keyof LongRow)[]
+  const text = (value: string | number) =>
+    value === 'none' || value === 0 ? '–' : typeof value === 'number' ? value.toLocaleString('en') : value
+  return [
+    `| Server | ${Object.values(LONG_COLUMNS).join(' | ')} |`,
+    `|${'---|'.repeat(columns.length + 1)}`,
+    ...Object.entries(LONG_TABLE).map(
+      ([name, row]) => `| ${name} | ${columns.map(column => text(row[column])).join(' | ')} |`,
+    ),
+    '',
+  ]
+}
+
 /** The table of docs/UPSTREAMS.md, and the remarks below it. */
 export function markdown(): string[] {
   const columns = Object.keys(COLUMNS) as Column[]

@@ -1,82 +1,36 @@
 /** Each cell of the table in docs/UPSTREAMS.md, through a real tun and the real server. */
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import type { Credentials, RealServer } from '../helpers/servers.ts'
-import {
-  lacking,
-  makeAuthority,
-  prepareDestinations,
-  SERVERS,
-  SILENT4,
-  UNREACHABLE,
-  USER,
-  WRONG,
-} from './upstream-servers.ts'
-import { answerOf, COLUMNS, type Column, markdown, TABLE, type UpstreamName } from './upstream-table.ts'
-import {
-  createWorld,
-  DEST4,
-  DEST6,
-  endsWithFile,
-  type GatewayProcess,
-  NOWHERE4,
-  skip,
-  until,
-  type World,
-} from './world.ts'
-
-let world: World
-let gateway: GatewayProcess
-/** What the gateway of the moment dials through. */
-let present = ''
-const started = new Map<UpstreamName, readonly RealServer[]>()
-let authority: ReturnType<typeof makeAuthority>
+import { lacking, SERVERS, SILENT4, UNREACHABLE, USER, WRONG } from './upstream-servers.ts'
+import { answerOf, COLUMNS, type Column, longMarkdown, markdown, TABLE, type UpstreamName } from './upstream-table.ts'
+import { upstreamsForFile } from './upstream-world.ts'
+import { DEST4, DEST6, NOWHERE4, skip, until } from './world.ts'
 
 /** Until a dial that is not answered counts as silence, milliseconds: more than any of these answers takes. */
 const SILENCE_MS = 1000
 /** In no route of the server namespace. */
 const NOWHERE = [NOWHERE4, '2001:db8:beef::7'] as const
 
-test.before(async () => {
-  world = await createWorld()
-  authority = makeAuthority(join(world.folder, 'ca.pem'))
-  await prepareDestinations(world)
-})
-endsWithFile(() => ({ world, gateway }))
-test.afterEach.always(t => {
-  if (!t.passed) for (const servers of started.values()) for (const server of servers) t.log(server.log())
-})
-
-/** A gateway that dials through that server, which is started by the first test that needs it. */
-async function through(name: UpstreamName, user: Credentials): Promise<void> {
-  const server = SERVERS[name]
-  if (!started.has(name)) started.set(name, await server.start(world, authority))
-  const proxy = server.url(user, authority)
-  if (proxy === present) return
-  await gateway?.stop()
-  present = proxy
-  gateway = await world.gateway({ proxy })
-}
+const upstreams = upstreamsForFile()
 
 async function dial(host: string, port: number): Promise<string> {
-  const { id, code } = await world.near.call('dial', host, port, SILENCE_MS)
+  const { id, code } = await upstreams.world.near.call('dial', host, port, SILENCE_MS)
   if (code !== '') return code === 'STILL_CONNECTING' ? 'silence' : code
-  await world.near.call('write', id, 'hello')
-  const view = () => world.near.call('view', id)
+  await upstreams.world.near.call('write', id, 'hello')
+  const view = () => upstreams.world.near.call('view', id)
   await until(async () => (await view()).closed || (await view()).bytes === 5, 'the echo')
   const { text, error } = await view()
-  await world.near.call('destroy', [id])
+  await upstreams.world.near.call('destroy', [id])
   return text === 'hello' ? 'works' : `connected, then ${error || 'the end'}`
 }
 
 /** The server answers the client's end. */
 async function answerAfterEnd(): Promise<string> {
-  const { id } = await world.near.call('dial', DEST4, 7002, SILENCE_MS)
-  await world.near.call('write', id, 'hello')
-  await world.near.call('end', id)
-  await until(async () => (await world.near.call('view', id)).closed, 'the end')
-  return (await world.near.call('view', id)).text === '5 bytes' ? 'works' : 'lost'
+  const { id } = await upstreams.world.near.call('dial', DEST4, 7002, SILENCE_MS)
+  await upstreams.world.near.call('write', id, 'hello')
+  await upstreams.world.near.call('end', id)
+  await until(async () => (await upstreams.world.near.call('view', id)).closed, 'the end')
+  return (await upstreams.world.near.call('view', id)).text === '5 bytes' ? 'works' : 'lost'
 }
 
 /** The same of IPv4 and IPv6, or both. */
@@ -86,16 +40,16 @@ async function dialBoth([four, six]: readonly [string, string], port: number): P
 }
 
 async function sendDatagram(host: string, port: number): Promise<string> {
-  const { id } = await world.near.call('openUdp', host.includes(':') ? '::' : '0.0.0.0')
+  const { id } = await upstreams.world.near.call('openUdp', host.includes(':') ? '::' : '0.0.0.0')
   try {
-    await world.near.call('connectUdp', id, host, port)
-    const sha256 = await world.near.call('sendUdp', id, 1200)
-    const view = () => world.near.call('viewUdp', id)
+    await upstreams.world.near.call('connectUdp', id, host, port)
+    const sha256 = await upstreams.world.near.call('sendUdp', id, 1200)
+    const view = () => upstreams.world.near.call('viewUdp', id)
     await until(async () => (await view()).got.length > 0 || (await view()).error !== '', 'an answer')
     const { got, error } = await view()
     return error || (got[0]!.sha256 === sha256 ? 'works' : 'another datagram')
   } finally {
-    await world.near.call('closeUdp', id)
+    await upstreams.world.near.call('closeUdp', id)
   }
 }
 
@@ -119,10 +73,10 @@ const PROBES: { readonly [column in Exclude<Column, 'wrong'>]: () => Promise<str
 async function wrongPassword(t: ExecutionContext): Promise<string> {
   const answers = new Set<string>()
   for (let count = 0; count < 10; count++) answers.add(await dial(DEST4, 7001))
-  const warnings = gateway.lines().filter(line => line.level === 'warn')
+  const warnings = upstreams.gateway.lines().filter(line => line.level === 'warn')
   t.is(warnings.length, 1, JSON.stringify(warnings))
   t.regex(JSON.stringify(warnings[0]), /user name and password|password/)
-  t.false(gateway.text.includes(WRONG.password))
+  t.false(upstreams.gateway.text.includes(WRONG.password))
   return [...answers].join(', ')
 }
 
@@ -133,15 +87,16 @@ for (const [name, row] of Object.entries(TABLE) as [UpstreamName, (typeof TABLE)
     test.serial(`upstreams: ${name}: ${title}: ${answer}`, async t => {
       const reason = lacking(SERVERS[name])
       if (reason !== '') return skip(t, reason)
-      await through(name, column === 'wrong' ? WRONG : USER)
+      await upstreams.through(name, column === 'wrong' ? WRONG : USER)
       t.is(column === 'wrong' ? await wrongPassword(t) : await PROBES[column](), answer)
     })
   }
 
-test('upstreams: docs/UPSTREAMS.md has this table', t => {
+test('upstreams: docs/UPSTREAMS.md has these tables', t => {
   const page = readFileSync(new URL('../../../docs/UPSTREAMS.md', import.meta.url), 'utf8')
-  const table = markdown()
   const lines = page.split('\n')
-  const at = lines.indexOf(table[0]!)
-  t.deepEqual(at < 0 ? [] : lines.slice(at, at + table.length), table, table.join('\n'))
+  for (const table of [markdown(), longMarkdown()]) {
+    const at = lines.indexOf(table[0]!)
+    t.deepEqual(at < 0 ? [] : lines.slice(at, at + table.length), table, table.join('\n'))
+  }
 })
