@@ -137,7 +137,7 @@ export class HttpAuthentication {
 /** UTF-8, a character for a byte. */
 const bytesOf = (text: string) => Buffer.from(text).toString('latin1')
 
-const DENIED = 'the proxy refused the user name or the password: check both in the configuration'
+export const DENIED = 'the proxy refused the user name or the password: check both in the configuration'
 const UNDECIDED = 'the proxy asks for the password again and again, and does not refuse it'
 
 const failed = (message: string): DialError => ({ failure: 'authentication', message })

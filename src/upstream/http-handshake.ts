@@ -3,9 +3,9 @@
  * has to say about it has an end that is known; else what was asked is asked again on a new one.
  */
 import type { Authentication } from './authentication.ts'
-import type { Arena } from './dialer.ts'
+import type { Arena, DialFailure } from './dialer.ts'
 import { Handshake, type HandshakeListener } from './handshake.ts'
-import type { HttpAuthentication } from './http-authentication.ts'
+import { DENIED, type HttpAuthentication } from './http-authentication.ts'
 import { parseChallenges } from './http-challenge.ts'
 import {
   connectAuthority,
@@ -91,6 +91,8 @@ export class HttpHandshake extends Handshake {
     const attempt = this.ask!.attempt!
     if (fields.status === 407) return this.#challenged(bytes, bytes.length - used)
     this.#credentials.passed(attempt)
+    // what tinyproxy says of a wrong password
+    if (fields.status === 401 && attempt.authorization !== '') return this.#denied('authentication', DENIED)
     const isConnected = fields.status >= 200 && fields.status <= 299
     if (isConnected || attempt.authorization !== '') this.#authentication.accepted()
     if (isConnected)
@@ -104,15 +106,17 @@ export class HttpHandshake extends Handshake {
     const ask = this.ask!
     const challenges = parseChallenges(fieldTexts(bytes, fields, 'proxy-authenticate'))
     const next = this.#credentials.challenged(ask.attempt!, challenges, connectAuthority(ask.destination))
-    if ('failure' in next) {
-      this.#authentication.denied()
-      return this.fail(next.failure, next.message, 'denied')
-    }
+    if ('failure' in next) return this.#denied(next.failure, next.message)
     ask.attempt = next
     if (fields.closes || fields.contentLength < 0 || fields.contentLength > MAX_CONTENT_BYTES) return this.askAgain()
     this.#head = undefined
     this.#content = fields.contentLength
     this.#skip(behind)
+  }
+
+  #denied(failure: DialFailure, message: string): void {
+    this.#authentication.denied()
+    this.fail(failure, message, 'denied')
   }
 
   /** `length` bytes of the page have come. More than that is no answer to anything. */

@@ -157,20 +157,26 @@ test('http: Basic is known to the next dial, Digest counts on', async t => {
   t.deepEqual(counts, [undefined, '00000001', '00000002', '00000003'])
 })
 
-test('http: a wrong password is shown once, told once, and stands in no message', async t => {
-  const said: string[] = []
-  const tell = (line: string, fields?: object) => said.push(`${line} ${JSON.stringify(fields)}`)
-  const { port, requests } = await proxy(t, () => `${BASIC}Content-Length: 0\r\n\r\n`)
-  const rig = openUrl(t, `http://me:s3cret@127.0.0.1:${port}`, { info: tell, warn: tell } as never)
-  const outcomes = await Promise.all(Array.from({ length: 20 }, () => outcomeOf(t, rig)))
-  for (const { error } of outcomes) {
-    t.is(error?.failure, 'authentication')
-    t.false(error!.message.includes('s3cret'))
-  }
-  t.is(requests.filter(hasPassword).length, 1)
-  t.is(said.length, 1, said.join('\n'))
-  t.regex(said[0]!, /^upstream down .*check both in the configuration/)
-})
+for (const [status, denial] of [
+  [407, `${BASIC}Content-Length: 0\r\n\r\n`],
+  [401, 'HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n'],
+] as const)
+  test(`http: a wrong password (${status}) is shown once, told once, and stands in no message`, async t => {
+    const said: string[] = []
+    const tell = (line: string, fields?: object) => said.push(`${line} ${JSON.stringify(fields)}`)
+    const { port, requests } = await proxy(t, asked =>
+      hasPassword(asked) ? denial : `${BASIC}Content-Length: 0\r\n\r\n`,
+    )
+    const rig = openUrl(t, `http://me:s3cret@127.0.0.1:${port}`, { info: tell, warn: tell } as never)
+    const outcomes = await Promise.all(Array.from({ length: 20 }, () => outcomeOf(t, rig)))
+    for (const { error } of outcomes) {
+      t.is(error?.failure, 'authentication')
+      t.false(error!.message.includes('s3cret'))
+    }
+    t.is(requests.filter(hasPassword).length, 1)
+    t.is(said.length, 1, said.join('\n'))
+    t.regex(said[0]!, /^upstream down .*check both in the configuration/)
+  })
 
 test('http: a proxy that wants a password and has none configured is told once', async t => {
   const said: string[] = []
