@@ -5,7 +5,9 @@
 import { type Certificate, makeCertificate } from '../helpers/certificates.ts'
 import { startDnsmasq } from '../helpers/servers/dnsmasq.ts'
 import { hevProgram, startHev } from '../helpers/servers/hev.ts'
+import { startSquid } from '../helpers/servers/squid.ts'
 import { startSsh } from '../helpers/servers/ssh.ts'
+import { startTinyproxy } from '../helpers/servers/tinyproxy.ts'
 import { type Credentials, isInstalled, type RealServer, startDante, startMicrosocks } from '../helpers/servers.ts'
 import type { UpstreamName } from './upstream-table.ts'
 import { DEST4, DEST6, PROXY4, type World } from './world.ts'
@@ -62,6 +64,11 @@ export const SERVERS: { readonly [name in UpstreamName]: UpstreamServer } = {
     start: async ({ server }) => [await startSsh(server, { host: PROXY4, port: 1082, serverPort: 2222 })],
     url: () => `socks5://${PROXY4}:1082`,
   },
+  'ssh -D, socks4a': {
+    programs: ['ssh', 'dropbear'],
+    start: async ({ server }) => [await startSsh(server, { host: PROXY4, port: 1085, serverPort: 2223 })],
+    url: () => `socks4a://${PROXY4}:1085`,
+  },
   'hev-socks5-server': {
     programs: [],
     ...(hevProgram === undefined ? { lacks: 'HEV_SOCKS5_SERVER names no program' } : {}),
@@ -76,7 +83,25 @@ export const SERVERS: { readonly [name in UpstreamName]: UpstreamServer } = {
     },
     url: user => `socks5://${at(user)}:1084`,
   },
+  tinyproxy: {
+    programs: ['tinyproxy'],
+    start: async ({ server }) => [await startTinyproxy(server, { host: PROXY4, port: 8888, credentials: USER })],
+    url: user => `http://${at(user)}:8888`,
+  },
+  'squid, Basic': {
+    programs: ['squid'],
+    start: async world => [await squid(world, 3128, 'basic')],
+    url: user => `http://${at(user)}:3128`,
+  },
+  'squid, Digest': {
+    programs: ['squid'],
+    start: async world => [await squid(world, 3129, 'digest')],
+    url: user => `http://${at(user)}:3129`,
+  },
 }
+
+const squid = ({ server }: World, port: number, scheme: 'basic' | 'digest') =>
+  startSquid(server, { host: PROXY4, port, authentication: { scheme, ...USER } })
 
 /** What is missing here for a server, '' for nothing. */
 export function lacking({ programs, lacks }: UpstreamServer): string {

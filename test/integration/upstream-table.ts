@@ -21,7 +21,16 @@ export type Answer = 'works' | 'none' | 'silence' | 'lost' | 'ECONNREFUSED' | 'E
 /** With a remark where the server does not tell what happened. */
 export type Cell = Answer | readonly [Answer, string]
 
-export type UpstreamName = 'dante' | 'microsocks' | 'ssh -D' | 'hev-socks5-server' | 'embedded'
+export type UpstreamName =
+  | 'dante'
+  | 'microsocks'
+  | 'ssh -D'
+  | 'ssh -D, socks4a'
+  | 'hev-socks5-server'
+  | 'embedded'
+  | 'tinyproxy'
+  | 'squid, Basic'
+  | 'squid, Digest'
 
 type Row = { readonly [column in Column]: Cell }
 
@@ -39,18 +48,30 @@ const TRUTHFUL: Row = {
   silent: 'silence',
 }
 
+const ENDS_BOTH = 'It ends both directions with the first: what the destination says after that is lost.'
 const CLOSES = 'It closes the connection in place of an answer.'
 const ONE_REPLY = 'It answers 4, host unreachable, whatever happened.'
+const ONE_STATUS = 'It answers 500 whatever happened.'
+const NO_IPV6 = 'SOCKS4 has no IPv6 addresses.'
 
 export const TABLE: { readonly [name in UpstreamName]: Row } = {
   dante: TRUTHFUL,
   microsocks: {
     ...TRUTHFUL,
-    halfClose: ['lost', 'It ends both directions with the first: what the destination says after that is lost.'],
+    halfClose: ['lost', ENDS_BOTH],
     udp: 'ECONNREFUSED',
   },
   'ssh -D': {
     ...TRUTHFUL,
+    udp: 'ECONNREFUSED',
+    password: 'none',
+    wrong: 'none',
+    noRoute: ['ECONNREFUSED', CLOSES],
+    unreachable: ['ECONNREFUSED', CLOSES],
+  },
+  'ssh -D, socks4a': {
+    ...TRUTHFUL,
+    tcp6: ['ECONNREFUSED', NO_IPV6],
     udp: 'ECONNREFUSED',
     password: 'none',
     wrong: 'none',
@@ -63,6 +84,15 @@ export const TABLE: { readonly [name in UpstreamName]: Row } = {
     noRoute: ['EHOSTUNREACH', ONE_REPLY],
   },
   embedded: TRUTHFUL,
+  tinyproxy: {
+    ...TRUTHFUL,
+    halfClose: ['lost', ENDS_BOTH],
+    udp: 'ECONNREFUSED',
+    noRoute: ['ECONNREFUSED', ONE_STATUS],
+    unreachable: ['ECONNREFUSED', ONE_STATUS],
+  },
+  'squid, Basic': { ...TRUTHFUL, halfClose: ['lost', ENDS_BOTH], udp: 'ECONNREFUSED' },
+  'squid, Digest': { ...TRUTHFUL, halfClose: ['lost', ENDS_BOTH], udp: 'ECONNREFUSED' },
 }
 
 export const answerOf = (cell: Cell): Answer => (typeof cell === 'string' ? cell : cell[0])
@@ -97,8 +127,12 @@ export const LONG_TABLE: { readonly [name in UpstreamName]: LongRow } = {
   dante: { ...ALL, stranger: 'no' },
   microsocks: { ...NO_UDP, bulk: 'stands still' },
   'ssh -D': NO_UDP,
+  'ssh -D, socks4a': NO_UDP,
   'hev-socks5-server': { ...ALL, largest: 1_490 },
   embedded: ALL,
+  tinyproxy: NO_UDP,
+  'squid, Basic': NO_UDP,
+  'squid, Digest': NO_UDP,
 }
 
 /** The second table of docs/UPSTREAMS.md. */

@@ -20,6 +20,7 @@ export function upstreamsForFile(): Upstreams {
   let gateway: GatewayProcess | undefined
   let authority: Authority
   let present = ''
+  let last: UpstreamName = 'embedded'
   const started = new Map<UpstreamName, readonly RealServer[]>()
 
   test.before(async () => {
@@ -32,7 +33,7 @@ export function upstreamsForFile(): Upstreams {
   })
   endsWithFile(() => ({ world, gateway }))
   test.afterEach.always(t => {
-    if (!t.passed) for (const server of [...started.values()].flat()) t.log(server.log().slice(-2000))
+    if (!t.passed) for (const server of started.get(last) ?? []) t.log(server.log().slice(-2000))
   })
 
   return {
@@ -43,6 +44,7 @@ export function upstreamsForFile(): Upstreams {
       return gateway!
     },
     async through(name, user) {
+      last = name
       const server = SERVERS[name]
       if (!started.has(name)) started.set(name, await server.start(world!, authority))
       const proxy = server.url(user, authority)
