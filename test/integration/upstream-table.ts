@@ -110,7 +110,7 @@ export const LONG_COLUMNS = {
 } as const
 
 interface LongRow {
-  readonly bulk: 'exact' | 'stands still'
+  readonly bulk: 'exact' | 'stands still at times'
   readonly many: 500
   /** Of payload, over IPv4; 0 for no UDP. */
   readonly largest: number
@@ -125,7 +125,7 @@ const NO_UDP: LongRow = { ...SOUND, largest: 0, stranger: 'none' }
 
 export const LONG_TABLE: { readonly [name in UpstreamName]: LongRow } = {
   dante: { ...ALL, stranger: 'no' },
-  microsocks: { ...NO_UDP, bulk: 'stands still' },
+  microsocks: { ...NO_UDP, bulk: 'stands still at times' },
   'ssh -D': NO_UDP,
   'ssh -D, socks4a': NO_UDP,
   'hev-socks5-server': { ...ALL, largest: 1_490 },

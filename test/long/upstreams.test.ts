@@ -11,6 +11,8 @@ const LINE = '0123456789abcde\n'
 const BULK_SHA256 = createHash('sha256')
   .update(LINE.repeat(BULK_BYTES / LINE.length))
   .digest('hex')
+/** Both directions were full at once, or by chance not. */
+const AT_TIMES = 'stands still at times'
 /** Without a byte for so long it stands still, milliseconds. */
 const STILL_MS = 3_000
 /** A datagram that is not answered is taken for lost, and sent once more, milliseconds. */
@@ -34,7 +36,7 @@ async function bulk(): Promise<string> {
   const { bytes, sha256, closed, error } = await near.call('view', id)
   await near.call('reset', id)
   if (bytes === BULK_BYTES) return sha256 === BULK_SHA256 ? 'exact' : 'other bytes'
-  return closed ? `closed after ${bytes} bytes: ${error}` : 'stands still'
+  return closed ? `closed after ${bytes} bytes: ${error}` : AT_TIMES
 }
 
 /** How many echoes come back while all of them are open. */
@@ -106,7 +108,8 @@ for (const [name, row] of Object.entries(LONG_TABLE) as [UpstreamName, (typeof L
       const reason = lacking(SERVERS[name])
       if (reason !== '') return skip(t, reason)
       await upstreams.through(name, USER)
-      t.is(await measure(), row[column])
+      const answer = await measure()
+      if (row[column] !== AT_TIMES || answer !== 'exact') t.is(answer, row[column])
       await untilAtRest(upstreams.gateway)
     })
   cell('bulk', bulk)
