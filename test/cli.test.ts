@@ -135,7 +135,7 @@ function loadedBy(args: readonly string[], code: number): Set<string> {
 }
 
 test('tungate: loads what a command needs, and no more', t => {
-  const heavy = ['winston.cjs', 'yaml.cjs', 'tungate.node', 'node:net', 'node:crypto', 'node:dns/promises']
+  const heavy = ['winston.cjs', 'yaml.cjs', 'tungate.node', 'node:net', 'node:crypto', 'node:tls', 'node:dns/promises']
   const heavyOf = (args: readonly string[], code = 0) => heavy.filter(name => loadedBy(args, code).has(name))
   const proxy = ['--proxy', 'socks5://192.0.2.1']
   const file = fileURLToPath(new URL('../../config/default.yaml', import.meta.url))
