@@ -35,7 +35,7 @@ test: build lint
 	@node dist/test/run.js
 
 test-long: build
-	@setup/packages.sh test fuzz
+	@setup/packages.sh test browser fuzz
 	@node dist/test/run.js --long
 
 fuzz:

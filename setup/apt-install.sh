@@ -3,7 +3,7 @@
 # tests start their own. What was installed before keeps its state.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
-servers="danted iperf3 microsocks nginx redsocks"
+servers="danted iperf3 microsocks nginx redsocks squid stunnel4"
 policy=/usr/sbin/policy-rc.d
 log=$(mktemp)
 made=

@@ -1,7 +1,7 @@
 #!/bin/sh
-# setup/packages.sh GROUP…: makes sure that the programs of build, demo, test, fuzz, soak or bench are there. Looks for programs and
-# files, not for packages, so it is silent on every machine that has them. What is missing is installed as root by apt;
-# without root or apt the line to run is printed. Exit: 0 all there, 1 apt failed, 3 something is missing.
+# setup/packages.sh GROUP…: makes sure that the programs of build, demo, test, browser, fuzz, soak or bench are there. Looks
+# for programs and files, not for packages, so it is silent on every machine that has them. What is missing is installed as
+# root by apt; without root or apt the line to run is printed. Exit: 0 all there, 1 apt failed, 3 something is missing.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 here=$(dirname "$0")
@@ -40,11 +40,21 @@ tests() {
   program iperf3 iperf3
   program nmap nmap
   program nginx nginx-light
+  program squid squid
+  program tinyproxy tinyproxy-bin
+  program stunnel stunnel4
+  program ssh openssh-client
+  program dropbear dropbear-bin
+  program dnsmasq dnsmasq-base
+  program dnsperf dnsperf
   program dig bind9-dnsutils
   nc -h 2>&1 | grep -q OpenBSD || want netcat-openbsd
   program perl perl-base
   program ps procps
 }
+
+# The browser without its windows, or with them where it is there already.
+browser() { has chromium || program chromium-headless-shell chromium-headless-shell; }
 
 # The sanitizers' and libFuzzer's i386 parts, and the C and C++ libraries that go with them (test/fuzz/build.sh).
 fuzz() {
@@ -69,9 +79,9 @@ bench() {
 
 for group; do
   case $group in
-    build | demo | fuzz | soak | bench) $group ;;
+    build | demo | browser | fuzz | soak | bench) $group ;;
     test) tests ;;
-    *) echo "setup/packages.sh: '$group' is none of build, demo, test, fuzz, soak, bench" >&2; exit 2 ;;
+    *) echo "setup/packages.sh: '$group' is none of build, demo, test, browser, fuzz, soak, bench" >&2; exit 2 ;;
   esac
 done
 [ -n "$missing" ] || exit 0
