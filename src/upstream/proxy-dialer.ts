@@ -18,6 +18,7 @@ import { Command, type ReplyFields } from './socks5-codec.ts'
 import type { Manner, Manners } from './socks5-manners.ts'
 import { unreachable } from './socks5-reasons.ts'
 import { StreamAssociation } from './stream-association.ts'
+import { type Chained, ThroughAssociation } from './through-association.ts'
 import type { Transport } from './transport.ts'
 import { UdpClimb } from './udp-climb.ts'
 import type { UdpLadder, UdpRung } from './udp-ladder.ts'
@@ -35,8 +36,6 @@ const POOL_SHARE = 0.75
 
 /** For whom a connection is made in advance. */
 const NOBODY: IpEndpoint = { address: new Uint8Array(4), port: 0 }
-
-const NOT_THROUGH: DialError = { failure: 'unsupported', message: 'no relay can be reached through another proxy' }
 
 const NOT_RESOLVED: NotConnected = {
   error: { failure: 'upstream-down', message: "the proxy's name has no address (yet)" },
@@ -61,8 +60,8 @@ export interface ProxyParts {
   readonly pool: number
   readonly binding: Binding
   readonly log: Pick<HealthLog, 'warn'>
-  /** What the proxy is reached through; undefined: nothing. */
-  readonly through?: Dialer | undefined
+  /** How the proxy is reached; undefined: straight. */
+  readonly chain?: Chained | undefined
 }
 
 export class ProxyDialer implements Dialer, OpeningHost {
@@ -71,7 +70,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
   readonly health: ProxyHealth
   readonly ladder: UdpLadder
   readonly manners: Manners
-  readonly #through: Dialer | undefined
+  readonly #chain: Chained | undefined
   readonly #transport: Transport
   readonly #protocol: Protocol
   readonly #authentication: Authentication
@@ -90,8 +89,8 @@ export class ProxyDialer implements Dialer, OpeningHost {
   #localFailureAt = Number.NEGATIVE_INFINITY
   #clock: NodeJS.Timeout | undefined
 
-  constructor({ poller, arena, proxy, transport, protocol, pool, binding, log, through }: ProxyParts) {
-    this.#through = through
+  constructor({ poller, arena, proxy, transport, protocol, pool, binding, log, chain }: ProxyParts) {
+    this.#chain = chain
     this.poller = poller
     this.arena = arena
     this.#binding = binding
@@ -113,12 +112,15 @@ export class ProxyDialer implements Dialer, OpeningHost {
   }
 
   associate(client: IpEndpoint, listener: AssociationListener, name?: string): Associating {
-    if (this.#through !== undefined && this.ladder.way === 'associate') {
-      listener.onAssociationFailed(NOT_THROUGH)
-      return { close() {}, expire: () => NOT_THROUGH }
+    const open = (rung: UdpRung, of: AssociationListener) => {
+      if (rung === 'tcp') return this.#start(new StreamAssociation(this, client, of, name))
+      const chain = this.#chain
+      const opening =
+        chain === undefined
+          ? new Socks5Association(this, client, of, name)
+          : new ThroughAssociation(this, chain, client, of, name)
+      return this.#start(opening)
     }
-    const open = (rung: UdpRung, of: AssociationListener) =>
-      this.#start(new (rung === 'tcp' ? StreamAssociation : Socks5Association)(this, client, of, name))
     const climb = new UdpClimb(this.ladder, this.health, open, listener)
     climb.start()
     return climb

@@ -1,7 +1,7 @@
 /** UDP ASSOCIATE (RFC 1928 §4, §7): a relay for one client endpoint, as long as its control connection lives. */
 import { lookup } from 'node:dns/promises'
 
-import { formatEndpoint, type IpEndpoint, parseAddress } from '../endpoint.ts'
+import { type Destination, formatEndpoint, type IpEndpoint, parseAddress } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import { WRITABLE } from '../io/addon.ts'
 import type { Watcher } from '../io/poller.ts'
@@ -52,11 +52,11 @@ export class Socks5Association extends Opening implements OneWay, Association, W
   #closed = false
   #lookingUp = false
   /** Datagrams have been sent to the relay; some have come from it. */
-  #said = false
-  #heard = false
+  protected said = false
+  protected heard = false
   #relay: IpEndpoint | undefined
   /** The header of each datagram, but for the port. */
-  readonly #toName: Uint8Array | undefined
+  protected readonly toName: Uint8Array | undefined
   readonly #fields: UdpFields = { ...addressFields(), fragment: 0 }
   /** Connected to the relay, so that it hears nobody else. */
   #socket: Socket | undefined
@@ -67,18 +67,19 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     super(dialer, Command.udpAssociate, ANY_IPV4, client)
     this.#dialer = dialer
     this.listener = listener
-    if (name !== undefined) this.#toName = headerTo(new TextEncoder().encode(name))
+    if (name !== undefined) this.toName = headerTo(new TextEncoder().encode(name))
   }
 
   protected override onOpened({ proxy, socket }: Handshake, fields: ReplyFields, _: unknown, readable: boolean): void {
     this.#proxy = proxy
     this.#control = socket
     socket.handOver({ onReady: () => this.#onControl() })
-    this.#useReply(fields)
+    this.useReply(fields)
     if (readable) this.#onControl()
   }
 
-  #useReply(fields: ReplyFields): void {
+  /** The relay is where it says (an address in the arena, good during the call). */
+  protected useReply(fields: ReplyFields): void {
     const { bytes } = this.#dialer.arena
     const address = bytes.slice(fields.addressAt, fields.addressAt + fields.addressLength)
     if (fields.addressType !== AddressType.name) {
@@ -90,7 +91,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     this.#lookingUp = true
     lookup(Buffer.from(address).toString('utf8')).then(
       found => poller.turn(() => this.#relayAt(parseAddress(found.address)!, port)),
-      () => poller.turn(() => this.#end(NO_RELAY_ADDRESS)),
+      () => poller.turn(() => this.end(NO_RELAY_ADDRESS)),
     )
   }
 
@@ -101,10 +102,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     // an address of every machine is none: the proxy means its own
     const isNone = kind === 'unspecified' || (kind === 'loopback' && kindOf(proxy) !== 'loopback')
     const relay = { address: isNone ? proxy : named, port }
-    if (port === 0 || kind === 'group') {
-      const message = `the proxy says that its relay is ${formatEndpoint({ address: named, port })}, which cannot be`
-      return this.#end({ failure: 'general', message })
-    }
+    if (port === 0 || kind === 'group') return this.end(noRelay({ address: named, port }))
     this.maxBytes = relay.address.length === 4 ? MAX_UDP_PAYLOAD_IPV4 : MAX_UDP_PAYLOAD_IPV6
     this.#relay = relay
     this.#dialer.relays.add(relay)
@@ -113,14 +111,14 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     } catch (error) {
       const reason = error instanceof SystemError ? error.message : String(error)
       const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
-      this.#end({ failure, message: `the relay cannot be reached: ${reason}` })
+      this.end({ failure, message: `the relay cannot be reached: ${reason}` })
       return
     }
     this.listener.onAssociated(this)
   }
 
   protected override onNotOpened(error: DialError): void {
-    this.#end(error)
+    this.end(error)
   }
 
   /** RFC 1928 §6: the association ends with its control connection. Nothing else is said on it. */
@@ -134,7 +132,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
       const got = control.poller.io.readv(control.fd, row * 4, 1)
       if (got > 0) continue
       if (got < 0 && control.takeError() === 0 && !isFinal(got)) return
-      this.#end({ failure: 'upstream-down', message: 'the proxy ended the association' })
+      this.end({ failure: 'upstream-down', message: 'the proxy ended the association' })
     }
   }
 
@@ -144,7 +142,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
   }
 
   send(messages: number, iovecs: number, count: number): number {
-    this.#said = true
+    this.said = true
     const { poller, fd } = this.#socket!
     return poller.io.sendDatagrams(fd, messages, iovecs, count)
   }
@@ -152,18 +150,18 @@ export class Socks5Association extends Opening implements OneWay, Association, W
   receive(slots: number, count: number, slotBytes: number, found: number): number {
     const { poller, fd } = this.#socket!
     const rows = poller.io.recvDatagrams(fd, slots, count, slotBytes, found)
-    if (rows > 0 && !this.#heard) this.#hear()
+    if (rows > 0 && !this.heard) this.hear()
     return rows
   }
 
-  #hear(): void {
-    this.#heard = true
+  protected hear(): void {
+    this.heard = true
     this.#dialer.ladder.heard()
   }
 
-  writeHeader(at: number, addressAt: number, family: number, port: number): number {
+  writeHeader(at: number, addressAt: number, family: number, port: number, _payloadBytes: number): number {
     const { bytes } = this.#dialer.arena
-    const toName = this.#toName
+    const toName = this.toName
     if (toName !== undefined) {
       bytes.set(toName, at)
       bytes[at + toName.length - 2] = port >> 8
@@ -177,7 +175,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     const fields = this.#fields
     const header = parseUdpHeader(this.#dialer.arena.bytes, at, length, fields)
     if (header < 0 || fields.fragment !== 0) return false
-    if (fields.addressType === AddressType.name && this.#toName === undefined) return false
+    if (fields.addressType === AddressType.name && this.toName === undefined) return false
     out.family = fields.addressType === AddressType.ipv4 ? 4 : 6
     out.sourceAt = fields.addressAt
     out.port = fields.port
@@ -186,7 +184,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     return true
   }
 
-  #end(error: DialError): void {
+  protected end(error: DialError): void {
     if (this.#closed) return
     this.close()
     this.listener.onAssociationFailed(error)
@@ -205,9 +203,13 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     this.cancel()
     this.#control?.close(true)
     this.#socket?.close()
-    if (this.#said && !this.#heard) this.#dialer.ladder.deaf()
+    if (this.said && !this.heard) this.#dialer.ladder.deaf()
     if (this.#relay !== undefined) this.#dialer.relays.remove(this.#relay)
   }
+}
+
+export function noRelay(named: Destination): DialError {
+  return { failure: 'general', message: `the proxy says that its relay is ${formatEndpoint(named)}, which cannot be` }
 }
 
 /** RFC 1928 §7, with FRAG 0 and port 0. */
@@ -221,7 +223,7 @@ function isFinal(errno: number): boolean {
 }
 
 /** `group`: multicast and broadcast, to which no association leads (RFC 5771, RFC 919, RFC 4291 §2.4). */
-function kindOf(address: Uint8Array): 'unspecified' | 'loopback' | 'group' | 'host' {
+export function kindOf(address: Uint8Array): 'unspecified' | 'loopback' | 'group' | 'host' {
   const first = address[0]!
   if (address.length === 4 && first === 127) return 'loopback'
   if (first === 0xff || (address.length === 4 && first >= 224)) return 'group'

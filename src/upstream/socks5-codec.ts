@@ -44,7 +44,8 @@ const UNKNOWN = -1
 
 /** Bytes of the longest message of a handshake: RFC 1929 with user and password of 255 bytes each. */
 export const MAX_HANDSHAKE_MESSAGE_BYTES = 3 + 255 + 255
-/** Bytes before the payload of a datagram to or from an IPv6 endpoint (RFC 1928 §7). */
+/** Bytes before the payload of a datagram to or from an IPv4 or IPv6 endpoint (RFC 1928 §7). */
+export const UDP_HEADER_BYTES_IPV4 = 10
 export const UDP_HEADER_BYTES_IPV6 = 22
 
 export interface AddressFields {

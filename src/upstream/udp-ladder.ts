@@ -35,16 +35,12 @@ const REFUSALS: ReadonlySet<DialFailure> = new Set(['unsupported', 'prohibited']
 const OTHERS: ReadonlySet<DialFailure> = new Set(['no-resources', 'authentication'])
 
 /**
- * What the URL of a proxy says, else `mode`, the key's. A relay behind another hop is out of reach, and one of a proxy inside TLS would
- * have its datagrams in the clear: `auto` is UDP in TCP there.
+ * What the URL of a proxy says, else `mode`, the key's. The relay of a proxy inside TLS would have its datagrams in the clear:
+ * `auto` is UDP in TCP there.
  */
-export function udpWayOf(
-  { udp, tls }: { readonly udp: UdpWay; readonly tls?: unknown },
-  isBehind: boolean,
-  mode: UdpWay,
-): UdpWay {
+export function udpWayOf({ udp, tls }: { readonly udp: UdpWay; readonly tls?: unknown }, mode: UdpWay): UdpWay {
   const way = udp === 'auto' ? mode : udp
-  return way === 'auto' && (isBehind || tls !== undefined) ? 'tcp' : way
+  return way === 'auto' && tls !== undefined ? 'tcp' : way
 }
 
 /** Shared by all who speak with the same upstream. */

@@ -54,7 +54,7 @@ export class Upstreams {
       }
       const stateOf = (hop: Upstream, at: number) => {
         if (!isProxy(hop)) return undefined
-        const known = { ...hop, udp: udpWayOf(hop, at > 0, options.udp.mode) }
+        const known = { ...hop, udp: udpWayOf(hop, options.udp.mode) }
         return new ProxyState(known, options.upstream.handshake, log, cells?.chains[name]?.[at])
       }
       this.#states.set(name, upstream.hops.map(stateOf))
@@ -135,10 +135,11 @@ export class Dialers {
       const through = last
       const chained = through && new ChainTransport(poller, through, lastName, serverOf(hop))
       const transport = transportOf(proxy, poller, bind, chained)
+      const chain = through && { through, name: lastName, server: serverOf(hop), level: at }
       const isShared = at === hops.length - 1 && !hops.some(each => isProxy(each) && each.isPerSource)
       const pool = isShared ? upstream.pool : 0
       const protocol = protocolOf(proxy, arena)
-      last = new ProxyDialer({ poller, arena, proxy, transport, protocol, pool, binding: bind, log, through })
+      last = new ProxyDialer({ poller, arena, proxy, transport, protocol, pool, binding: bind, log, chain })
       lastName = proxy.name
     }
     return last!

@@ -88,12 +88,27 @@ test.serial('chains: one whose second proxy is not there says so, and names the 
   t.regex(String(line.reason), new RegExp(`^through ${PROXY}:${EMBEDDED}: the proxy answered 5`))
 })
 
-test.serial('chains: datagrams are refused where there are several proxies', async t => {
+test.serial('chains: datagrams go by a relay behind a relay', async t => {
+  if (!isInstalled('danted')) return skip(t, 'danted is not installed')
   gateway = await world.gateway({ proxy: `socks5://${PROXY}:${EMBEDDED} socks5://${PROXY}:${DANTE}` })
+  for (const [destination, bytes] of [
+    [DEST4, 0],
+    [DEST4, 1400],
+    [DEST4, 9000],
+    [DEST6, 1200],
+  ] as const) {
+    const [got, wanted] = await answers(destination, bytes)
+    t.deepEqual(got, wanted)
+  }
+})
+
+test.serial('chains: datagrams are refused where the first proxy carries none', async t => {
+  if (!isInstalled('microsocks')) return skip(t, 'microsocks is not installed')
+  gateway = await world.gateway({ proxy: `socks5://${PROXY}:${MICROSOCKS} socks5://${PROXY}:${EMBEDDED}` })
   const { id } = await world.near.call('openUdp', '0.0.0.0')
   await world.near.call('sendUdp', id, 10, 7, DEST4)
-  const line = await gateway.untilLog('datagrams cannot be relayed')
-  t.is(line.reason, 'datagrams do not go through several proxies yet')
+  const line = await gateway.untilLog('the proxy carries no UDP')
+  t.is(line.upstream, `${PROXY}:${MICROSOCKS}`)
   await world.near.call('closeUdp', id)
 })
 

@@ -42,13 +42,12 @@ async function proxyAt(t: ExecutionContext, host: string, port: number): Promise
 const text = (address: ProxyAddress) => address.endpoint?.address.join('.')
 
 test('race: an address that refuses is followed by the next at once, which is the first from then on', async t => {
-  const good = await proxyAt(t, '127.0.0.10', 0)
-  const addresses = Array.from({ length: 10 }, (_, at) => `127.0.0.${at + 1}`)
+  const good = await proxyAt(t, '127.0.0.60', 0)
+  const addresses = Array.from({ length: 60 }, (_, at) => `127.0.0.${at + 1}`)
   const rig = await open(t, good.port, addresses)
-  const began = performance.now()
+  // with the delays it would take 15 s, and nobody waits so long for an outcome
   t.truthy((await outcomeOf(t, rig)).connected)
-  t.true(performance.now() - began < 8 * 250, 'without the delays')
-  t.is(text(rig.address), '127.0.0.10')
+  t.is(text(rig.address), '127.0.0.60')
   t.truthy((await outcomeOf(t, rig)).connected)
 })
 

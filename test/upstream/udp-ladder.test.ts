@@ -135,8 +135,19 @@ test('udp-ladder: all threads know of it, and one tells', t => {
   t.is(one.lines.length + other.lines.length, 1)
 })
 
-test('udp-ladder: a URL counts before the key; behind a hop and inside TLS auto is UDP in TCP', t => {
+test('udp-ladder: a URL counts before the key; inside TLS auto is UDP in TCP', t => {
   const plain = (udp: UdpWay) => ({ udp })
+  const tls = (udp: UdpWay) => ({ udp, tls: {} })
+  t.is(udpWayOf(plain('auto'), 'auto'), 'auto')
+  for (const mode of ['associate', 'tcp', 'off'] as const) {
+    t.is(udpWayOf(plain('auto'), mode), mode)
+    t.is(udpWayOf(plain(mode), 'auto'), mode)
+    t.is(udpWayOf(plain(mode), 'off'), mode)
+    t.is(udpWayOf(tls(mode), 'off'), mode)
+  }
+  t.is(udpWayOf(tls('auto'), 'auto'), 'tcp')
+  t.is(udpWayOf(tls('auto'), 'off'), 'off')
+})
   const tls = (udp: UdpWay) => ({ udp, tls: {} })
   t.is(udpWayOf(plain('auto'), false, 'auto'), 'auto')
   for (const mode of ['associate', 'tcp', 'off'] as const) {

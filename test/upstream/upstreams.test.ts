@@ -173,8 +173,8 @@ test('upstreams: what is asked for goes to the first hop alone: its address is t
   t.false(dialer.isUpstream({ address: parseAddress('192.0.2.2')!, port: 2 }))
 })
 
-test('upstreams: through a chain no relay is asked for, but UDP in TCP, and nothing leaves beside it', async t => {
-  const a = await socks(t)
+test('upstreams: through a proxy without UDP datagrams go to the next in TCP, and nothing leaves beside it', async t => {
+  const a = await socks(t, { udp: false })
   const b = await startBadSocks(scriptOf(['udp in tcp', 'full cone']))
   t.teardown(() => b.close())
   const end = await udpEnd(t)
@@ -182,7 +182,7 @@ test('upstreams: through a chain no relay is asked for, but UDP in TCP, and noth
   const association = await associated(t, rig)
   t.deepEqual(
     b.received.map(bytes => bytes[4]),
-    [5],
+    [3, 5],
   )
   t.is(rig.poller.used, 1, 'the connection to the first')
   rig.bytes.set([127, 0, 0, 1], DATA)
@@ -193,27 +193,29 @@ test('upstreams: through a chain no relay is asked for, but UDP in TCP, and noth
   t.is((await end.next()).message.toString(), 'hi')
 })
 
-for (const [query, requests] of [
-  ['', 1],
-  ['?udp=associate', 0],
-  ['?udp=off', 0],
+for (const [query, commands] of [
+  ['', [3, 5]],
+  ['?udp=associate', [3]],
+  ['?udp=tcp', [5]],
+  ['?udp=off', []],
 ] as const)
-  test(`upstreams: through a chain a proxy without UDP in TCP has no UDP${query && `, with ${query}`}`, async t => {
-    const a = await socks(t)
+  test(`upstreams: behind a proxy without UDP one without UDP in TCP has none${query && `, with ${query}`}`, async t => {
+    const a = await socks(t, { udp: false })
     const b = await startBadSocks(scriptOf(['relay', 'echo']))
     t.teardown(() => b.close())
     const failures: string[] = []
-    openInput(t, { proxy: [`socks5://127.0.0.1:${a.port}`, `socks5://127.0.0.1:${b.port}${query}`] }).dialer.associate(
-      CLIENT,
-      {
-        onAssociated: () => t.fail(),
-        onAssociationFailed: ({ failure }) => failures.push(failure),
-        onDatagrams() {},
-      },
-    )
+    const rig = openInput(t, { proxy: [`socks5://127.0.0.1:${a.port}`, `socks5://127.0.0.1:${b.port}${query}`] })
+    rig.dialer.associate(CLIENT, {
+      onAssociated: () => t.fail(),
+      onAssociationFailed: ({ failure }) => failures.push(failure),
+      onDatagrams() {},
+    })
     await until(() => failures.length === 1, 'the refusal')
     t.deepEqual(failures, ['unsupported'])
-    t.is(b.received.length, requests)
+    t.deepEqual(
+      b.received.map(bytes => bytes[4]),
+      [...commands],
+    )
   })
 
 for (const [mode, query, command] of [
