@@ -34,20 +34,26 @@ const SHOWN_AT = 1
 /** and the pause. Times are milliseconds modulo 2^32. */
 const DENIED_AT = 2
 const PAUSE_MS = 3
+const CELLS = 4
+
+/** Verdicts on users of clients that are remembered; dials that are under way are beside it. */
+const MAX_CLIENTS = 4_096
 
 /** Shared by all who show the same password to the same proxy. */
 export function authenticationCells(): Int32Array {
-  return new Int32Array(new SharedArrayBuffer(16))
+  return new Int32Array(new SharedArrayBuffer(4 * CELLS))
 }
 
 export class Authentication {
+  readonly username: Uint8Array
   readonly password: Uint8Array
-  /** There is a user with a password. */
+  /** There is a user with a password. If not, nobody needs to ask here. */
   readonly isSet: boolean
-  /** One for all clients: nobody else needs to ask here. */
-  readonly isGuarded: boolean
+  /** Each client has a user, and a verdict, of its own. */
+  readonly isPerSource: boolean
   readonly #user: User
-  readonly #username: Uint8Array
+  /** By client, the one that was asked for least lately first. */
+  readonly #ofClients = new Map<string, Authentication>()
   readonly #cells: Int32Array
   readonly #now: () => number
   #endsInARow = 0
@@ -59,28 +65,49 @@ export class Authentication {
   /** @param now milliseconds, monotonic, the same in all threads */
   constructor(user: User, cells = authenticationCells(), now = monotonicMs) {
     this.isSet = user.username !== undefined && user.password !== undefined
-    this.isGuarded = this.isSet && !user.isPerSource
+    this.isPerSource = user.isPerSource
     this.#user = user
-    this.#username = Buffer.from(user.username ?? '')
+    this.username = Buffer.from(user.username ?? '')
     this.password = Buffer.from(user.password ?? '')
     this.#cells = cells
     this.#now = now
   }
 
-  /** As text; undefined when it is the same for all clients, or none. */
-  nameFor(client: IpEndpoint): string | undefined {
-    return this.#user.isPerSource ? userFor(this.#user, formatAddress(client.address)) : undefined
+  /** As text. */
+  get name(): string | undefined {
+    return this.#user.username
   }
 
-  /** @param client may be missing where it is the same for all */
-  usernameFor(client: IpEndpoint | undefined): Uint8Array {
-    const name = client === undefined ? undefined : this.nameFor(client)
-    return name === undefined ? this.#username : Buffer.from(name)
+  /** What holds for this client; of this thread alone, where each has its own. `client` may be missing where it is the same for all. */
+  of(client: IpEndpoint | undefined): Authentication {
+    if (!this.isPerSource || client === undefined) return this
+    const source = formatAddress(client.address)
+    const known = this.#ofClients.get(source)
+    this.#ofClients.delete(source)
+    const own = known ?? this.#newOf(source)
+    this.#ofClients.set(source, own)
+    return own
+  }
+
+  #newOf(source: string): Authentication {
+    if (this.#ofClients.size >= MAX_CLIENTS)
+      for (const [name, { isIdle }] of this.#ofClients) {
+        if (!isIdle) continue
+        this.#ofClients.delete(name)
+        break
+      }
+    const { username, password } = this.#user
+    const user = { username: userFor(this.#user, source) ?? username, password, isPerSource: false }
+    return new Authentication(user as User, new Int32Array(CELLS), this.#now)
+  }
+
+  get isIdle(): boolean {
+    return this.#first === undefined && this.#waiting.size === 0
   }
 
   /** There is no password, or it was accepted when it was last shown. */
   get isSettled(): boolean {
-    return !this.isGuarded || this.#cells[VERDICT] === ACCEPTED
+    return !this.isSet || this.#cells[VERDICT] === ACCEPTED
   }
 
   /** The proxy has refused it, and has not accepted it since. */
@@ -144,7 +171,7 @@ export class Authentication {
   }
 
   denied(): void {
-    if (!this.isGuarded) return
+    if (!this.isSet) return
     const now = this.#now()
     const cells = this.#cells
     Atomics.store(cells, VERDICT, DENIED)
@@ -168,6 +195,7 @@ export class Authentication {
 
   /** Called now and then while somebody waits: the verdict may have come to another thread. */
   tick(): void {
+    for (const own of this.#ofClients.values()) own.tick()
     if (this.#waiting.size === 0) return
     const shownAt = Atomics.load(this.#cells, SHOWN_AT)
     const isKnown = this.isSettled || this.isDenied

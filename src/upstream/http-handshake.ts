@@ -60,7 +60,7 @@ export class HttpHandshake extends Handshake {
     if (this.ask === undefined) return 0
     const { bytes, scratch, scratchBytes } = this.arena
     const authority = connectAuthority(this.ask.destination)
-    this.ask.attempt ??= this.#credentials.first(authority, this.#authentication.nameFor(this.ask.client))
+    this.ask.attempt ??= this.#credentials.first(authority, this.#authentication.of(this.ask.client).name)
     const room = bytes.subarray(0, scratch + scratchBytes)
     return encodeConnect(room, scratch, authority, this.ask.attempt.authorization)
   }
@@ -94,7 +94,7 @@ export class HttpHandshake extends Handshake {
     // what tinyproxy says of a wrong password
     if (fields.status === 401 && attempt.authorization !== '') return this.#denied('authentication', DENIED)
     const isConnected = fields.status >= 200 && fields.status <= 299
-    if (isConnected || attempt.authorization !== '') this.#authentication.accepted()
+    if (isConnected || attempt.authorization !== '') this.#authentication.of(this.ask!.client).accepted()
     if (isConnected)
       return this.reply(NO_ADDRESS, used < bytes.length ? Uint8Array.from(bytes.subarray(used)) : undefined, !drained)
     const { failure, message } = refusedByHttp(bytes, fields)
@@ -115,7 +115,7 @@ export class HttpHandshake extends Handshake {
   }
 
   #denied(failure: DialFailure, message: string): void {
-    this.#authentication.denied()
+    this.#authentication.of(this.ask!.client).denied()
     this.fail(failure, message, 'denied')
   }
 

@@ -1,5 +1,5 @@
 /** Opens flows through a proxy, whatever its protocol and however it is reached. */
-import type { Destination, IpEndpoint } from '../endpoint.ts'
+import { type Destination, formatAddress, type IpEndpoint } from '../endpoint.ts'
 import { SystemError } from '../errors.ts'
 import type { Poller, Watcher } from '../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../io/socket.ts'
@@ -27,6 +27,9 @@ import type { UdpLadder, UdpRung } from './udp-ladder.ts'
 const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
 /** The same complaint is logged at most so often. */
 const COMPLAINT_MS = 60_000
+/** It is this machine that refuses: no descriptor, no right, no such interface. */
+const NO_SOCKET = 'no socket to the proxy can be made'
+const DENIED = 'the proxy does not accept the user name and password of a client'
 
 /** While more are being opened for clients, each connection made in advance would keep them waiting. */
 const BUSY_OPENINGS = 8
@@ -86,7 +89,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
   )
   readonly relays: Relays
   readonly #counters = { handshakes: 0, handshake_failures: 0, handshake_fallbacks: 0 }
-  #localFailureAt = Number.NEGATIVE_INFINITY
+  readonly #complaints = new Map<string, number>()
   #clock: NodeJS.Timeout | undefined
 
   constructor({ poller, arena, proxy, transport, protocol, pool, binding, log, chain }: ProxyParts) {
@@ -132,7 +135,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
     this.#clock ??= setInterval(() => this.poller.turn(() => this.#tick()), TICK_MS).unref()
     const objection = this.#protocol.objection?.(opening)
     if (objection !== undefined) opening.refuse(objection)
-    else if (this.#authentication.isGuarded) this.#authentication.admit(opening)
+    else if (this.#authentication.isSet) this.#authentication.of(opening.client).admit(opening)
     else opening.start()
     return opening
   }
@@ -166,7 +169,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
 
   connectAnew(listener: HandshakeListener, client: IpEndpoint, manner?: Manner): Handshake | NotConnected {
     // a password that was refused is shown once in a dial, not first in one manner and then in the other
-    const isOnTrial = this.#authentication.isDenied && this.manners.learns
+    const isOnTrial = this.manners.learns && this.#authentication.of(client).isDenied
     try {
       return this.#connect(
         manner ?? (isOnTrial ? this.manners.strict : this.manners.towards(this.#transport.peer)),
@@ -177,7 +180,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
       if (!(error instanceof SystemError)) throw error
       if (error.code === 'ENOTFOUND') return NOT_RESOLVED
       const isNetwork = NETWORK_ERRORS.has(error.code)
-      if (!isNetwork) this.#complain(error)
+      if (!isNetwork) this.#complain(NO_SOCKET, { reason: error.code })
       const message = unreachable(error.code)
       const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
       return { error: { failure, message }, end: isNetwork ? 'unreached' : 'local', proxy: this.#transport.peer }
@@ -203,17 +206,16 @@ export class ProxyDialer implements Dialer, OpeningHost {
     try {
       return Socket.connectUdp(this.poller, relay, this.#binding, watcher)
     } catch (error) {
-      if (error instanceof SystemError && lacksResources(error)) this.#complain(error)
+      if (error instanceof SystemError && lacksResources(error)) this.#complain(NO_SOCKET, { reason: error.code })
       throw error
     }
   }
 
-  /** It is this machine, not the proxy, that refuses: no descriptor, no right, no such interface. */
-  #complain(error: SystemError): void {
+  #complain(message: string, fields: Record<string, unknown>): void {
     const now = performance.now()
-    if (now - this.#localFailureAt < COMPLAINT_MS) return
-    this.#localFailureAt = now
-    this.#log.warn('no socket to the proxy can be made', { reason: error.code })
+    if (now - (this.#complaints.get(message) ?? Number.NEGATIVE_INFINITY) < COMPLAINT_MS) return
+    this.#complaints.set(message, now)
+    this.#log.warn(message, fields)
   }
 
   mayFill(): boolean {
@@ -243,7 +245,10 @@ export class ProxyDialer implements Dialer, OpeningHost {
   failed(opening: Opening, error: DialError, end: HandshakeEnd, proxy?: IpEndpoint): void {
     this.cancelled(opening)
     this.#counters.handshake_failures++
-    if (end === 'refused') this.health.answered()
+    if (end === 'denied' && this.#authentication.isPerSource) {
+      this.health.answered() // others have other users
+      this.#complain(DENIED, { client: formatAddress(opening.client.address), reason: error.message })
+    } else if (end === 'refused') this.health.answered()
     else if (end !== 'local' && this.health.failed(end, error.message)) {
       this.ladder.forget()
       this.#transport.failed(proxy, this.health.answers)
@@ -252,7 +257,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
 
   cancelled(opening: Opening): void {
     this.#openings.delete(opening)
-    if (this.#authentication.isGuarded) this.#authentication.left(opening)
+    if (this.#authentication.isSet) this.#authentication.of(opening.client).left(opening)
   }
 
   stayedMute(reason: string, proxy: IpEndpoint | undefined): void {

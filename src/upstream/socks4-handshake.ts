@@ -25,7 +25,7 @@ export class Socks4Handshake extends Handshake {
     if (this.ask === undefined) return 0
     const { bytes, scratch } = this.arena
     const { destination, client } = this.ask
-    return encodeRequest4(bytes, scratch, destination, this.#authentication.usernameFor(client))
+    return encodeRequest4(bytes, scratch, destination, this.#authentication.of(client).username)
   }
 
   protected override sendAsk(): void {

@@ -49,8 +49,8 @@ export class Socks5Handshake extends Handshake {
   }
 
   #writeAuth(at: number): number {
-    const authentication = this.#authentication
-    return encodeAuth(this.arena.bytes, at, authentication.usernameFor(this.ask?.client), authentication.password)
+    const { username, password } = this.#authentication.of(this.ask?.client)
+    return encodeAuth(this.arena.bytes, at, username, password)
   }
 
   /** Takes the messages in the first `length` bytes of the scratch: one, or when pipelined all that have come. */
@@ -94,7 +94,7 @@ export class Socks5Handshake extends Handshake {
     const { method } = choice
     this.method = method
     if (method === Method.none && manner.offersNone) {
-      if (this.#authentication.isGuarded) this.#authentication.accepted()
+      if (this.#authentication.isSet) this.#authentication.of(this.ask?.client).accepted()
       return this.#greeted()
     }
     if (method === Method.password && manner.offersPassword) {
@@ -107,10 +107,10 @@ export class Socks5Handshake extends Handshake {
 
   #authenticated(): void {
     if (choice.status === 0) {
-      if (this.#authentication.isGuarded) this.#authentication.accepted()
+      if (this.#authentication.isSet) this.#authentication.of(this.ask?.client).accepted()
       return this.#greeted()
     }
-    this.#authentication.denied()
+    this.#authentication.of(this.ask?.client).denied()
     const message = 'the proxy refused the user name or the password: check both in the configuration'
     this.fail('authentication', message, 'denied')
   }
@@ -132,7 +132,7 @@ export class Socks5Handshake extends Handshake {
   }
 
   protected override onBroken(awaited: Awaited): boolean {
-    if (awaited === 'auth') this.#authentication.ended()
+    if (awaited === 'auth') this.#authentication.of(this.ask?.client).ended()
     return false
   }
 

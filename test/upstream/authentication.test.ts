@@ -206,6 +206,27 @@ test('authentication: a pause of weeks ago is over', t => {
   }
 })
 
+test('authentication: where the user name carries the client, each has its own verdict', t => {
+  const authentication = new Authentication({ username: 'u-{source}', password: 'p', isPerSource: true })
+  const client = (last: number, port = 1) => ({ address: Uint8Array.of(10, 0, last >> 8, last & 255), port })
+  const one = authentication.of(client(1))
+  t.is(authentication.of(client(1, 2)), one, 'whatever its port')
+  t.is(Buffer.from(one.username).toString(), 'u-10.0.0.1')
+  t.is(Buffer.from(authentication.of(client(2)).username).toString(), 'u-10.0.0.2')
+  const dialing = new Dialing([])
+  one.admit(dialing)
+  one.denied()
+  t.true(one.isDenied)
+  t.false(authentication.of(client(2)).isDenied)
+  t.false(authentication.isDenied)
+  // at the bound those go that were asked for least lately, and whose dials are over
+  for (let last = 3; last < 4_200; last++) authentication.of(client(last))
+  t.is(authentication.of(client(1)), one)
+  one.left(dialing)
+  for (let last = 4_200; last < 8_400; last++) authentication.of(client(last))
+  t.not(authentication.of(client(1)), one)
+})
+
 test('authentication: without a password nobody waits', t => {
   const { admit } = rig({ isPerSource: false } as typeof PROXY)
   t.is(admit().said, 'started')

@@ -189,11 +189,13 @@ test('http: a proxy that wants a password and has none configured is told once',
 })
 
 test('http: the user name carries the client, and one who is refused is no verdict on another', async t => {
+  const said: string[] = []
+  const tell = (line: string, fields?: { client?: string }) => said.push(`${line} ${fields?.client ?? ''}`)
   const name = Buffer.from('u-198.18.0.2:p').toString('base64')
   const { port, requests } = await proxy(t, asked =>
     asked.text.includes(name) ? OK : `${BASIC}Content-Length: 0\r\n\r\n`,
   )
-  const rig = openUrl(t, `http://u-{source}:p@127.0.0.1:${port}`, silent, 4)
+  const rig = openUrl(t, `http://u-{source}:p@127.0.0.1:${port}`, { info: tell, warn: tell } as never, 4)
   const other = { address: Uint8Array.of(198, 18, 0, 9), port: 1 }
   const failures: string[] = []
   for (let dials = 0; dials < 3; dials++)
@@ -204,7 +206,11 @@ test('http: the user name carries the client, and one who is refused is no verdi
   await until(() => failures.length === 3, 'refusals')
   t.deepEqual(CLIENT.address, Uint8Array.of(198, 18, 0, 2))
   t.truthy((await outcomeOf(t, rig)).connected)
-  t.true(requests.some(({ text }) => text.includes(Buffer.from('u-198.18.0.9:p').toString('base64'))))
+  const others = requests.filter(({ text }) => text.includes(Buffer.from('u-198.18.0.9:p').toString('base64')))
+  t.is(others.length, 1, 'it is not shown again at once')
+  t.is(said.filter(line => line.includes('user name')).length, 1)
+  t.true(said.includes('the proxy does not accept the user name and password of a client 198.18.0.9'))
+  t.false(said.some(line => line.startsWith('upstream down')))
 })
 
 for (const [what, bytes, pattern] of [

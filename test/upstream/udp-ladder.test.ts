@@ -148,15 +148,3 @@ test('udp-ladder: a URL counts before the key; inside TLS auto is UDP in TCP', t
   t.is(udpWayOf(tls('auto'), 'auto'), 'tcp')
   t.is(udpWayOf(tls('auto'), 'off'), 'off')
 })
-  const tls = (udp: UdpWay) => ({ udp, tls: {} })
-  t.is(udpWayOf(plain('auto'), false, 'auto'), 'auto')
-  for (const mode of ['associate', 'tcp', 'off'] as const) {
-    t.is(udpWayOf(plain('auto'), false, mode), mode)
-    t.is(udpWayOf(plain(mode), false, 'auto'), mode)
-    t.is(udpWayOf(plain(mode), true, 'off'), mode)
-    t.is(udpWayOf(tls(mode), false, 'off'), mode)
-  }
-  t.is(udpWayOf(plain('auto'), true, 'auto'), 'tcp')
-  t.is(udpWayOf(tls('auto'), false, 'auto'), 'tcp')
-  t.is(udpWayOf(tls('auto'), false, 'off'), 'off')
-})
