@@ -29,7 +29,7 @@ export interface TlsEnd {
 /** `serve` gets each connection, half-open allowed. */
 export async function tlsServer(
   t: ExecutionContext,
-  serve: (socket: TLSSocket) => void = () => {},
+  serve: (socket: TLSSocket) => unknown = () => {},
   options: ServerOptions = {},
 ): Promise<TlsEnd> {
   const sockets: TLSSocket[] = []

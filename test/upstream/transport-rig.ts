@@ -108,6 +108,10 @@ export class User implements TransportUser {
     }
   }
 
+  get unsentBytes(): number {
+    return this.#toSend?.length ?? 0
+  }
+
   get text(): string {
     return Buffer.concat(this.received).toString()
   }

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { connect } from 'node:net'
+import { mock } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
-import { until } from '../helpers/sockets.ts'
+import { tcpServer, until } from '../helpers/sockets.ts'
 import { pattern } from '../stack/rig.ts'
 import { openTls, serverOf, tlsServer } from './tls-rig.ts'
 import { connected, NOBODY, User } from './transport-rig.ts'
@@ -118,6 +120,42 @@ for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
   })
 }
 
+for (const bytes of [50_000, 300_000, 1_000_000])
+  test.serial(`tls: ${bytes} bytes and a cut, before the user reads, all reach it before the fault`, async t => {
+    const { user, peer, raw } = await pair(t)
+    user.isReading = false
+    const data = pattern(bytes)
+    peer.write(data)
+    await untilStill(() => raw.bytesWritten)
+    raw.end()
+    await delay(20)
+    user.isReading = true
+    user.read()
+    await until(() => user.ended !== undefined, 'the end')
+    t.is(sha256(user.received), sha256([data]))
+    t.regex(user.socket!.fault!, /cut inside of TLS/)
+  })
+
+test.serial('tls: a FIN follows the close_notify, and a ticket is forgotten where TLS fails', async t => {
+  const { port } = await tlsServer(t, socket => socket.resume().write('x'))
+  let ended = false
+  const relay = await tcpServer(t, client => {
+    const server = connect({ port, allowHalfOpen: true }).on('error', () => client.destroy())
+    client.on('end', () => {
+      ended = true
+    })
+    client.pipe(server).pipe(client)
+  })
+  const { transport, server } = openTls(t, relay)
+  const user = await connected(t, transport)
+  await until(() => server.session !== undefined, 'a ticket')
+  user.socket!.end()
+  await until(() => ended, 'FIN')
+  const alien = await tcpServer(t, socket => socket.end('SSH-2.0-x\r\n'))
+  t.is((await connected(t, openTls(t, alien, server).transport)).end, 'alien')
+  t.is(server.session, undefined)
+})
+
 test.serial('tls: a reset of the user is one for the proxy, and nothing stays open', async t => {
   const before = addon.openDescriptors()
   const { user, peer } = await pair(t)
@@ -137,6 +175,28 @@ test.serial('tls: a user that closes in order leaves nothing behind, and all tha
   user.socket!.close()
   t.true((await readAll(peer)).equals(data))
   await until(() => addon.openDescriptors() === before, 'all closed')
+})
+
+test.serial('tls: a proxy that does not take the last bytes of a user that has closed is reset after 10 s', async t => {
+  const before = addon.openDescriptors()
+  const { user, peer } = await pair(t)
+  peer.pause()
+  const sent = user.send(pattern(30_000_000))
+  await untilStill(() => user.unsentBytes)
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  user.socket!.close()
+  user.push()
+  await sent
+  const turns = async () => {
+    for (let at = 0; at < 50; at++) await new Promise(resolve => setImmediate(resolve))
+  }
+  await turns()
+  mock.timers.tick(9_999)
+  await turns()
+  t.is(addon.openDescriptors(), before + 2)
+  mock.timers.tick(1)
+  t.is(addon.openDescriptors(), before)
 })
 
 test.serial('tls: who closes both directions before is not told of a cut behind them', async t => {
