@@ -1,6 +1,9 @@
 /** A server of TLS, and a transport to it. */
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import type { Socket as TcpSocket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { createServer, type TlsOptions as ServerOptions, type TLSSocket } from 'node:tls'
 import type { ExecutionContext } from 'ava'
 import { listenOn } from '../../src/demo/listening.ts'
@@ -11,7 +14,8 @@ import { TlsServer } from '../../src/upstream/tls-server.ts'
 import type { Transport } from '../../src/upstream/transport.ts'
 import { TlsTransport } from '../../src/upstream/transport-tls.ts'
 import { makeCertificate } from '../helpers/certificates.ts'
-import { openPoller, PlainTcp } from './transport-rig.ts'
+import { until } from '../helpers/sockets.ts'
+import { connected, openPoller, PlainTcp } from './transport-rig.ts'
 
 export const authority = makeCertificate({ name: 'test authority' })
 export const certificate = makeCertificate({ name: 'proxy', hosts: ['proxy.example'], issuer: authority })
@@ -81,4 +85,34 @@ export function openTls(
   const transport = new TlsTransport(poller, below?.(poller) ?? new PlainTcp(poller, port), server)
   t.teardown(() => transport.close())
   return { poller, transport, server }
+}
+
+export const sha256 = (bytes: readonly Uint8Array[]) =>
+  bytes.reduce((hash, part) => hash.update(part), createHash('sha256')).digest('hex')
+
+/** Everything until the other side ends; the socket stays open. */
+export function readAll(socket: TLSSocket): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  socket.on('data', chunk => chunks.push(chunk))
+  return once(socket, 'end').then(() => Buffer.concat(chunks))
+}
+
+/** A user that is connected, and the server's end of it. */
+export async function pair(t: ExecutionContext, options: Parameters<typeof tlsServer>[2] = {}) {
+  const end = await tlsServer(t, () => {}, options)
+  const { transport, poller } = openTls(t, end.port)
+  const user = await connected(t, transport)
+  t.is(user.error, undefined)
+  await until(() => end.sockets.length === 1, 'the server')
+  return { end, transport, poller, user, peer: end.sockets[0]!, raw: end.raw[0]! }
+}
+
+/** What it counts when nothing has moved for so long. */
+export async function untilStill(count: () => number, ms = 200): Promise<number> {
+  for (let last = -1; ; ) {
+    const now = count()
+    if (now === last) return now
+    last = now
+    await delay(ms)
+  }
 }
