@@ -37,7 +37,7 @@ export class ProxyProbes {
 
   start(listener: ProbeListener): Probing {
     const { health, authentication } = this.#proxy
-    const { isSet, isGuarded, isSettled } = authentication
+    const { isSet, isPerSource, isSettled } = authentication
     const probe = new ProxyProbe(this.#poller, this.#running, (error, end, peer) => {
       if (error === undefined) {
         health.answered()
@@ -47,7 +47,7 @@ export class ProxyProbes {
         this.#transport.failed(peer, health.answers)
       listener.onFailed(error)
     })
-    const mayGreet = !isSet || (isGuarded && isSettled)
+    const mayGreet = !isSet || (!isPerSource && isSettled)
     probe.start(this.#transport, mayGreet ? this.#handshake(probe) : undefined)
     return probe
   }
