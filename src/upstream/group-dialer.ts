@@ -138,7 +138,7 @@ export class GroupDialer implements Dialer, RaceHost {
     const hasProbe = this.dialers[member]!.probe !== undefined
     this.state.suspected(member, reason, hasProbe)
     if (hasProbe) this.#probe(member)
-    else if (this.state.isDown(member)) watch.dueAt = this.now() + this.#pause()
+    else watch.dueAt = this.now() + this.#pause()
   }
 
   goesOn(afterFailure: boolean): void {

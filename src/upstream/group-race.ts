@@ -171,9 +171,8 @@ export abstract class Race {
   }
 
   expire(): DialError {
-    const [first, ...others] = this.#running
+    const [first] = this.#running
     if (this.#over || first === undefined) return { failure: 'timeout', message: 'the group was not asked yet' }
-    for (const runner of others) runner.stop()
     const error = first.expire()
     this.#end()
     return { failure: error.failure, message: `${this.host.state.nameOf(first.member)}: ${error.message}` }

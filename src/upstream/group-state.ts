@@ -182,11 +182,10 @@ export class GroupState {
     if (this.#state(member) !== UP) this.#becomesUp(member)
   }
 
-  /** It has failed a dial, or was silent for too long; a probe will tell, where there is one. */
+  /** One that is not down has failed a dial, or was silent for too long; a probe will tell, where there is one. */
   suspected(member: number, reason: string, hasProbe: boolean): void {
     const known = this.#members[member]!
     known.strikes++
-    if (this.#state(member) === DOWN) return
     if (!hasProbe && known.strikes >= MAX_STRIKES) this.failed(member, reason)
     else Atomics.store(this.#cells, member * CELLS + STATE, SUSPECT)
   }
@@ -202,9 +201,9 @@ export class GroupState {
       })
   }
 
-  /** It is down, and as nobody can ask it a dial shall. */
+  /** It has no probe: a dial shall tell how it is now. */
   forgive(member: number): void {
-    Atomics.compareExchange(this.#cells, member * CELLS + STATE, DOWN, UNKNOWN)
+    Atomics.store(this.#cells, member * CELLS + STATE, UNKNOWN)
   }
 
   #becomesUp(member: number): void {

@@ -1,7 +1,7 @@
 import test from 'ava'
 import type { Association, DialFailure } from '../../src/upstream/dialer.ts'
 import { groupCells } from '../../src/upstream/group-state.ts'
-import { asked, dial, group, Lines, Scripted } from './group-rig.ts'
+import { asked, dial, type GroupRig, group, Lines, Scripted } from './group-rig.ts'
 import { CLIENT, DEST } from './rig.ts'
 
 const DOWN = 'group member down: a: it says upstream-down: → b'
@@ -49,8 +49,11 @@ test('group: a member that is down is passed over until a probe finds it up, wit
   t.is(a.probes.length, 2, 'its pause, and not more, is over')
   a.probeFails()
   t.deepEqual(rig.lines.take(), [], 'down it was before')
-  rig.time.advance(9_600)
-  t.is(a.probes.length, 3)
+  for (let round = 0; round < 8; round++) {
+    rig.time.advance(9_600)
+    t.is(a.probes.length, 3 + round)
+    if (round < 7) a.probeFails()
+  }
   a.probed()
   t.deepEqual(rig.lines.take(), [UP])
   dial(rig)
@@ -200,6 +203,21 @@ test('group: a dial begun before its member was found to be down goes on when th
   t.is(late.outcome.said, 'connected', '0.6 s after it was begun, not 2 s')
 })
 
+test('group: also one whose member has answered others a moment before', t => {
+  const rig = group(t)
+  const [a, b] = rig.members as [Scripted, Scripted]
+  b.mood = 'success'
+  const early = dial(rig)
+  rig.time.advance(1_000)
+  dial(rig)
+  a.succeed()
+  dial(rig)
+  rig.time.advance(100)
+  a.fail('upstream-down')
+  a.probeFails()
+  t.is(early.outcome.said, 'connected')
+})
+
 test('group: a member that closes where it should refuse is found to be up at once, without a line', t => {
   const rig = group(t)
   const [a, b] = rig.members as [Scripted, Scripted]
@@ -246,7 +264,9 @@ test('group: without a probe three failures in a row make a member down, and a d
   const [a, b] = rig.members as [Scripted, Scripted]
   a.mood = 'upstream-down'
   b.mood = 'upstream-down'
-  for (let round = 0; round < 3; round++) dial(rig)
+  for (let round = 0; round < 2; round++) dial(rig)
+  t.deepEqual(rig.lines.all, [])
+  dial(rig)
   t.deepEqual(rig.lines.take(), [DOWN, 'group member down: b: it says upstream-down: → none'])
   a.mood = 'success'
   b.mood = 'success'
@@ -255,6 +275,30 @@ test('group: without a probe three failures in a row make a member down, and a d
   dial(rig)
   t.deepEqual(asked(rig), [1, 0])
   t.deepEqual(rig.lines.take(), ['group member up: a: → a'])
+})
+
+test('group: without a probe one failure makes others preferred, for a while', t => {
+  const rig = group(t, { members: [new Scripted(false), new Scripted(false)] })
+  const [a, b] = rig.members as [Scripted, Scripted]
+  b.mood = 'success'
+  dial(rig)
+  a.fail('upstream-down')
+  dial(rig)
+  t.deepEqual(asked(rig), [1, 2])
+  rig.time.advance(10_000)
+  dial(rig)
+  t.deepEqual(asked(rig), [1, 0])
+})
+
+test('group: without a probe a time-out is taken for the destination to be slow', t => {
+  const rig = group(t, { members: [new Scripted(false), new Scripted(false)] })
+  for (let round = 0; round < 5; round++) {
+    dial(rig)
+    rig.members[0]!.fail('timeout')
+    rig.members[1]!.fail('timeout')
+  }
+  t.deepEqual(asked(rig), [5, 5])
+  t.deepEqual(rig.lines.all, [])
 })
 
 test('group: when all are down they are still asked, in their order', t => {
@@ -335,75 +379,59 @@ test('group: round-robin takes each member in turn that is sound', t => {
   t.deepEqual(rig.lines.all, ['group member down: b: it says upstream-down: → a, c'])
 })
 
-/** Each probe that waits is answered after so many milliseconds, for a while. */
-function answerProbes(rig: ReturnType<typeof group>, delays: readonly number[], forMs: number): void {
-  const since = rig.members.map(() => -1)
+/**
+ * For so many milliseconds each probe is answered after `probeMs` of its member, and a dial a second after `dialMs`. How many dials
+ * each has had.
+ */
+function use(rig: GroupRig, forMs: number, probeMs: readonly number[], dialMs: readonly number[]): number[] {
+  const counts = rig.members.map(() => 0)
+  const after = (ms: number, work: () => void) => void rig.time.after(ms, work)
   for (let ms = 0; ms < forMs; ms += 10) {
-    rig.time.advance(10)
-    for (const [at, member] of rig.members.entries()) {
-      if (member.probes.length === 0) continue
-      if (since[at]! < 0) since[at] = ms
-      if (ms - since[at]! < delays[at]!) continue
-      for (const probe of member.probes.splice(0)) probe.listener.onProbed()
-      since[at] = -1
+    if (ms % 1_000 === 0) dial(rig)
+    for (const [at, { dials, probes }] of rig.members.entries()) {
+      for (const { listener } of probes.splice(0)) after(probeMs[at]!, () => listener.onProbed())
+      for (const asked of dials.splice(0)) {
+        counts[at]!++
+        after(dialMs[at]!, () => rig.members[at]!.succeed(asked))
+      }
     }
+    rig.time.advance(10)
   }
+  return counts
 }
 
 test('group: least-latency takes the fastest by its probes, and stays with it for a small gain', t => {
   const rig = group(t, { policy: 'least-latency', probeMs: 1_000 })
-  const [a, b] = rig.members as [Scripted, Scripted]
-  const some = () => {
-    for (let round = 0; round < 4; round++) dial(rig)
-    return asked(rig)
-  }
-  dial(rig)
-  a.succeed()
-  asked(rig)
-  answerProbes(rig, [100, 30], 5_000)
-  t.deepEqual(some(), [0, 4])
-  answerProbes(rig, [25, 30], 5_000)
-  dial(rig)
-  b.succeed()
-  asked(rig)
-  answerProbes(rig, [28, 30], 5_000)
-  t.deepEqual(some(), [0, 4], 'not worth it')
-  dial(rig)
-  b.succeed()
-  asked(rig)
-  answerProbes(rig, [28, 300], 5_000)
-  t.deepEqual(some(), [4, 0])
+  use(rig, 5_000, [100, 30], [100, 30])
+  t.deepEqual(use(rig, 5_000, [100, 30], [100, 30]), [0, 5])
+  t.deepEqual(use(rig, 30_000, [26, 30], [26, 30]), [0, 30], 'not worth it')
+  use(rig, 10_000, [26, 300], [26, 300])
+  t.deepEqual(use(rig, 5_000, [26, 300], [26, 300]), [5, 0])
 })
 
-test('group: least-latency learns from live dials', t => {
-  const rig = group(t, { policy: 'least-latency', probeMs: 10_000 })
-  const [a, b] = rig.members as [Scripted, Scripted]
-  dial(rig)
-  a.succeed()
-  answerProbes(rig, [20, 30], 2_000)
-  asked(rig)
-  let moved = 0
-  for (; moved < 20 && b.dials.length === 0; moved++) {
-    dial(rig)
-    if (b.dials.length > 0) break
-    rig.time.advance(200)
-    a.succeed()
-  }
-  t.true(moved > 0 && moved < 10, `after ${moved} slow dials`)
+test('group: least-latency learns from live dials, and tries again after a while whom they have slowed', t => {
+  const rig = group(t, { policy: 'least-latency', probeMs: 1_000 })
+  use(rig, 3_000, [10, 30], [10, 30])
+  const [slow, other] = use(rig, 10_000, [10, 30], [300, 30]) as [number, number]
+  t.true(slow > 0 && slow < 5 && other > 5, `${slow} slow dials`)
+  const [again] = use(rig, 60_000, [10, 30], [300, 30]) as [number]
+  t.true(again > 0 && again < 15, `${again} of 60`)
 })
 
 test('group: least-latency measures nobody while the group is idle', t => {
   const rig = group(t, { policy: 'least-latency', probeMs: 1_000 })
-  dial(rig)
-  rig.members[0]!.succeed()
-  answerProbes(rig, [10, 10], 10_000)
+  use(rig, 2_000, [10, 10], [10, 10])
   const [a, b] = rig.members as [Scripted, Scripted]
+  for (let ms = 0; ms < 10_000; ms += 100) {
+    rig.time.advance(100)
+    for (const member of rig.members) for (const { listener } of member.probes.splice(0)) listener.onProbed()
+  }
   rig.time.advance(60_000)
   t.deepEqual([a.probes.length, b.probes.length], [0, 0])
   t.is(rig.time.timers, 0)
 })
 
-function associate({ dialer }: ReturnType<typeof group>) {
+function associate({ dialer }: GroupRig) {
   const outcome = { association: undefined as Association | undefined, failure: '', datagrams: 0 }
   const associating = dialer.associate(CLIENT, {
     onAssociated(association) {
