@@ -78,7 +78,10 @@ async function configCommand(flags: Flags): Promise<number> {
   if (extra !== undefined) throw usageError(`${quote(extra)}: config ${action} takes flags only`)
   const loaded = await load(flags, action === 'check')
   const { configCheck, configShow } = await import('./commands/config.ts')
-  return print(action === 'check' ? configCheck(loaded) : configShow(loaded))
+  if (action === 'show') return print(configShow(loaded))
+  const { checkRules } = await import('./commands/rules-of.ts')
+  for (const warning of await checkRules(loaded.config)) complain(`tungate: ${warning}\n`)
+  return print(configCheck(loaded))
 }
 
 async function load(flags: Flags, requireProxy: boolean) {

@@ -1,16 +1,16 @@
 /** `tungate explain`: which rule, name and upstream a flow would meet, and why. Nothing is opened, nobody is asked. */
-import { dirname } from 'node:path'
 import { usageError } from '../config/flags.ts'
 import type { Config } from '../config.ts'
 import { formatAddress, parseAddress } from '../endpoint.ts'
 import type { UpstreamOptions } from '../options.ts'
 import { quote } from '../redact.ts'
-import { type CompiledRules, compileRaws, compileText } from '../rules/compile.ts'
+import type { CompiledRules } from '../rules/compile.ts'
 import { canonicalDomain } from '../rules/domain-name.ts'
 import { askedText, type Explanation, explain, outcomeText, stepLines } from '../rules/explain.ts'
-import { isScript, type RulesTargets, readRulesText } from '../rules/load-rules.ts'
+import { isScript, type RulesTargets } from '../rules/load-rules.ts'
 import { type Protocol, type RuleFlow, targetText } from '../rules/rule.ts'
 import { loadScript } from '../rules/script.ts'
+import { rulesOf, targetsOf } from './rules-of.ts'
 
 export interface ExplainRequest {
   /** `tcp example.org:443`. */
@@ -38,9 +38,8 @@ interface Found extends Explanation {
 /** Throws ConfigError: wrong words, and rules that are wrong. */
 export async function explainFlow(config: Config, request: ExplainRequest): Promise<string> {
   const asked = readAsked(config, request)
-  const targets = { upstreams: Object.keys(config.upstreams), defaultUpstream: config.proxy ?? 'proxy' }
   const { file } = config.rules
-  const found = isScript(file) ? await judge(asked, file, targets) : decide(config, asked, compile(config, targets))
+  const found = isScript(file) ? await judge(asked, file, targetsOf(config)) : decide(config, asked, rulesOf(config))
   return request.json ? `${JSON.stringify(document(config, found), undefined, 2)}\n` : text(config, found)
 }
 
@@ -93,12 +92,6 @@ function sourceOf({ tun }: Config, given: string | undefined, destination: Uint8
 }
 
 // ---- what is decided ----
-
-function compile({ rules }: Config, targets: RulesTargets): CompiledRules {
-  const { file, written, place, folder } = rules
-  if (file === '') return compileRaws(written, { file: place, folder, ...targets })
-  return compileText(readRulesText(file), { file, folder: dirname(file), ...targets })
-}
 
 function decide({ dns }: Config, { flow, sniffed }: Asked, rules: CompiledRules): Found {
   const before = explain(rules, flow)

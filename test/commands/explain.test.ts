@@ -186,6 +186,19 @@ test('explain: a rules file, and one that is wrong by file and line', async t =>
   t.regex(wrong.stderr, /^tungate: .*rules\.yaml:2: rule 1: prt: unknown key \(did you mean port\?\)\n$/)
 })
 
+test('config check: rules that are wrong are told, and rules that never hold warned of', async t => {
+  const file = join(temporaryFolder(t), 'rules.yaml')
+  const check = () => tungate(['config', 'check', '--proxy=socks5://10.9.0.1', '--rules-file', file])
+  writeFileSync(file, '- { to: direct, domain: a.example }\n')
+  const deaf = await check()
+  t.is(deaf.code, 0)
+  t.is(deaf.stderr, 'tungate: rule 1: no flow has a name to match, for that takes sniff: true, or dns.mode map\n')
+  writeFileSync(file, '- { to: driect }\n')
+  const wrong = await check()
+  t.is(wrong.code, 2)
+  t.regex(wrong.stderr, /rules\.yaml:1: rule 1: to: found "driect" \(did you mean direct\?\)/)
+})
+
 test('explain: a script says where, and is told no name that the gateway does not know', async t => {
   const file = join(temporaryFolder(t), 'rules.mjs')
   writeFileSync(file, "export default defineRules(flow => (flow.domain === 'a.example' ? 'direct' : 'reject'))\n")

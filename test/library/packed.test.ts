@@ -15,10 +15,10 @@ const modules = join(root, 'node_modules')
 
 /** A user's program: typed against the package's own declarations. */
 const PROGRAM = `
-import { createGateway, type Gateway, GatewayError, type GatewayOptions } from 'tungate'
+import { createGateway, type Gateway, GatewayError, type GatewayInput } from 'tungate'
 
 const [pid, port, workers] = process.argv.slice(2).map(Number) as [number, number, number]
-const options: GatewayOptions = {
+const options: GatewayInput = {
   tun: { name: 'tun7', pid, mtu: 1500, address4: '198.18.0.1/15', address6: '', offload: 'auto' },
   proxy: { host: '127.0.0.1', port },
   upstream: { handshake: 'auto', pool: 16 },
