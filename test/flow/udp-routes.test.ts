@@ -291,7 +291,12 @@ test('datagram-service: an answer to a client that is gone goes nowhere, and who
   for (const fromPort of [3, 4, 5]) rig.send(to('203.0.113.1', 500, fromPort))
   t.is(rig.dialer.associations.filter(({ closed }) => closed).length, 0)
   t.is(rig.plane.counters().udp_flows, OPTIONS.udp.maxAssociations)
-  t.false(service.clients[0]!.answer(rig.stack.abi.scratch, 53, rig.stack.abi.scratch, 1))
+  rig.take()
+  const { abi, bytes } = rig.stack
+  bytes.set([203, 0, 113, 53], abi.scratch)
+  t.false(service.clients[0]!.answer(abi.scratch, 53, abi.scratch, 1))
+  rig.plane.endTurn()
+  t.deepEqual(rig.take(), [], 'not to who has its number now, either')
 })
 
 async function openServed(t: ExecutionContext, service: Capitals, kind: 'one way' | 'rules') {
