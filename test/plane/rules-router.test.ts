@@ -1,5 +1,5 @@
 /** What rules decide, and what comes of others in their place. */
-import { writeFileSync } from 'node:fs'
+import { statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError } from '../../src/errors.ts'
@@ -8,6 +8,7 @@ import { PlaneRules } from '../../src/plane/plane-rules.ts'
 import { type RoutedDialers, RulesRouter } from '../../src/plane/rules-router.ts'
 import type { Dialer } from '../../src/upstream/dialer.ts'
 import { temporaryFolder } from '../commands/tungate.ts'
+import { until } from '../helpers/sockets.ts'
 import { address, compiled } from '../rules/rig.ts'
 
 class NamedDialer implements Dialer {
@@ -205,9 +206,25 @@ test('plane-rules: a script that cannot be loaded changes nothing, tables end on
   const wrong = temporaryFile(t, 'wrong.mjs', 'export default 3')
   await t.throwsAsync(rules.use({ kind: 'script', file: wrong }), { instanceOf: ConfigError })
   t.is((await found.ask(flow(1))).why, 'rules.mjs: office')
+  await rules.use({ kind: 'script', file: temporaryFile(t, 'other.mjs', SCRIPT) })
+  t.is((await found.ask(flow(1))).why, 'other.mjs: office')
   await rules.use({ kind: 'tables', rules: compiled('- to: office') })
   t.is(found.decide(flow(9)).why, 'rule 1: office')
   t.deepEqual(rules.counters(), {})
+})
+
+test('plane-rules: a script that others take the place of does not go on', async t => {
+  const beats = temporaryFile(t, 'beats', '')
+  const script = `import { appendFileSync } from 'node:fs'
+    setInterval(() => appendFileSync(${JSON.stringify(beats)}, '.'), 5)
+    export default () => undefined`
+  const rules = new PlaneRules({ upstreams: ['proxy'] }, () => {})
+  await rules.use({ kind: 'script', file: temporaryFile(t, 'rules.mjs', script) })
+  await until(() => statSync(beats).size > 0, 'its work')
+  await rules.use({ kind: 'tables', rules: compiled('[]') })
+  const { size } = statSync(beats)
+  await new Promise(resolve => setTimeout(resolve, 100))
+  t.is(statSync(beats).size, size)
 })
 
 test('plane-rules: a new stack has the rules of the one before', async t => {

@@ -75,6 +75,18 @@ test('rules-keeper: a link that leads elsewhere by now, as Kubernetes does it', 
   t.is(ruleOf(used[0], 81), 1)
 })
 
+test('rules-keeper: a file behind a link to another folder is seen to change', async t => {
+  const folder = temporaryFolder(t)
+  const file = join(temporaryFolder(t), 'rules.yaml')
+  writeFileSync(file, PORT_80)
+  symlinkSync(file, join(folder, 'rules.yaml'))
+  const { keeper, used } = keep(t, { ...EMPTY, file: join(folder, 'rules.yaml') })
+  await keeper.load()
+  writeFileSync(file, PORT_81)
+  await soon(() => used.length === 1, 'the change')
+  t.is(ruleOf(used[0], 81), 1)
+})
+
 test('rules-keeper: a list that changes is read again, a list that is new is watched', async t => {
   const folder = temporaryFolder(t)
   const file = join(folder, 'rules.yaml')
@@ -157,7 +169,8 @@ test('rules-keeper: rules on names that are never known are warned of, and not w
   t.is(warned().length, 1)
 })
 
-test('rules-keeper: a script is loaded once to see that it can be', async t => {
+// alone: that a script is wrong takes two processes, and has a time limit
+test.serial('rules-keeper: a script is loaded once to see that it can be', async t => {
   const folder = temporaryFolder(t)
   const file = join(folder, 'rules.mjs')
   writeFileSync(file, 'export default defineRules(() => undefined)')
