@@ -36,6 +36,12 @@ const ROWS_AT = 64
 const ROW_BYTES = 8
 /** Rows that there is room for in the table of found datagrams, for each slot. */
 const ROWS_A_SLOT = 64
+/**
+ * A server that could not send one datagram reads no more of that connection, without a word. So many of ours without anything from
+ * it, over so long, and a new connection is worth a try.
+ */
+const DEAF_DATAGRAMS = 3
+const DEAF_MS = 10_000
 /** The length of a row whose datagram is larger than its slot. */
 const TRUNCATED = 0xffff_ffff
 
@@ -60,6 +66,9 @@ export class StreamAssociation extends Opening implements OneWay, Association, W
   /** Bytes to come of a frame that no slot can hold. */
   #skip = 0
   #hungUp = false
+  /** Datagrams that were sent since something came, and when the first of them was. */
+  #unanswered = 0
+  #askedAt = 0
 
   /** @param name 1 to 248 bytes: of one that cannot be looked up the server reads no more, of this association */
   constructor(dialer: StreamHost, client: IpEndpoint, listener: AssociationListener, name?: string) {
@@ -125,9 +134,21 @@ export class StreamAssociation extends Opening implements OneWay, Association, W
       words.copyWithin(table + 2 * rows, first, first + 2 * more)
       rows += more
     }
+    if (this.#isDeaf(taken)) this.#giveUp()
     const { poller, fd } = this.#socket!
     const sent = poller.io.writev(fd, 4 * table, rows)
     return sent < 0 ? sent : this.#messagesIn(sent, messages, taken)
+  }
+
+  #isDeaf(more: number): boolean {
+    if (this.#unanswered === 0) this.#askedAt = performance.now()
+    this.#unanswered += more
+    return this.#unanswered > DEAF_DATAGRAMS && performance.now() - this.#askedAt > DEAF_MS
+  }
+
+  #giveUp(): void {
+    this.#unanswered = 0
+    this.#dialer.poller.later(() => this.#end(DEAF))
   }
 
   /** How many of the messages whose iovecs lie gathered are in `sent` bytes; the rest of one that is there in part is kept. */
@@ -187,6 +208,7 @@ export class StreamAssociation extends Opening implements OneWay, Association, W
     this.#came = undefined
     const room = slotBytes - had
     const got = room > 0 ? this.#transfer('readv', at + had, room) : EAGAIN
+    if (got > 0) this.#unanswered = 0
     const rows = this.#frames(at, had + Math.max(got, 0), slotBytes, found, ROWS_A_SLOT * count)
     const isOver = room > 0 && (got === 0 || (got < 0 && got !== EAGAIN))
     if (rows < 0 || (isOver && rows === 0)) {
@@ -254,6 +276,10 @@ export class StreamAssociation extends Opening implements OneWay, Association, W
   }
 }
 
+const DEAF: DialError = {
+  failure: 'upstream-down',
+  message: 'nothing came any more of UDP in TCP: another connection may do',
+}
 const MALFORMED_FRAME = 'what the proxy sends as UDP in TCP has no frames'
 
 function endOf(errno: number): string {

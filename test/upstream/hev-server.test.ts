@@ -109,3 +109,22 @@ test('hev-socks5-server: a thousand datagrams in both directions, each whole', a
   }
   t.is(seen.size, 1_000)
 })
+
+test('hev-socks5-server: a datagram that it cannot send makes it deaf, and another association is not', async t => {
+  if (BINARY === undefined) {
+    t.log('skipped: HEV_SOCKS5_SERVER does not name its binary')
+    t.pass()
+    return
+  }
+  const server = await start(t, BINARY, false)
+  const end = await udpEnd(t)
+  const rig = open(t, server.port, {}, silent, {}, 'tcp')
+  const deaf = await associated(t, rig)
+  // no socket may send to broadcast without asking first
+  t.is(send(rig, deaf, '255.255.255.255', 9, filler(10)), 1)
+  t.is(send(rig, deaf, '127.0.0.1', end.port, filler(20)), 1)
+  await t.throwsAsync(end.next(500), undefined, 'it would be heard by now')
+  const other = await associated(t, rig)
+  t.is(send(rig, other, '127.0.0.1', end.port, filler(30)), 1)
+  t.is((await end.next()).message.length, 30)
+})

@@ -85,6 +85,52 @@ function receive({ bytes, words }: Rig, association: Association, slotBytes = SL
 
 const view = ({ host, port, payload }: Frame) => [host, port, payload.toString()]
 
+/** As if so many milliseconds had passed. */
+function skip(t: ExecutionContext, ms: number): void {
+  const now = performance.now.bind(performance)
+  performance.now = () => now() + ms
+  t.teardown(() => {
+    performance.now = now
+  })
+}
+
+// serial: their clock is that of all
+test.serial('stream-association: a server that has gone deaf is left after 10 s, and not one that answers', async t => {
+  const { rig, heard, association } = await stand(t, [...STANDS, 'silence'])
+  const one = [['203.0.113.7', Buffer.from('one')]] as const
+  for (let count = 0; count < 20; count++) {
+    t.is(send(rig, association, one), 1)
+    t.deepEqual(receive(rig, association), [])
+  }
+  skip(t, 9_000)
+  t.is(send(rig, association, one), 1)
+  await new Promise(resolve => setImmediate(resolve))
+  t.deepEqual(heard.failed, [])
+  skip(t, 1_100)
+  t.is(send(rig, association, one), 1)
+  t.deepEqual(heard.failed, [], 'not within send')
+  await until(() => heard.failed.length === 1, 'the end')
+  t.is(heard.failed[0]!.failure, 'upstream-down')
+  t.is(rig.poller.used, 0)
+})
+
+test.serial(
+  'stream-association: three datagrams in ten seconds and an answer between others are no reason',
+  async t => {
+    const { rig, heard, association } = await stand(t, scriptOf(['udp in tcp', 'echo']))
+    const one = [['203.0.113.7', Buffer.from('one')]] as const
+    for (let count = 0; count < 4; count++) {
+      t.is(send(rig, association, one), 1)
+      await until(() => receive(rig, association).length === 1, 'the answer')
+      skip(t, 20_000)
+    }
+    t.is(send(rig, association, one), 1)
+    skip(t, 20_000)
+    await until(() => receive(rig, association).length === 1, 'the answer')
+    t.deepEqual(heard.failed, [])
+  },
+)
+
 test('stream-association: the request is command 5, and each datagram a frame behind it', async t => {
   const { bad, rig, association } = await stand(t, [...STANDS, 'silence'])
   const sent = send(rig, association, [
