@@ -126,9 +126,12 @@ export class UdpLadder {
     this.#heard = true
   }
 
-  /** A relay was sent datagrams, and nothing came from it as long as its association lived. */
+  /**
+   * A relay was sent datagrams, and nothing came from it as long as its association lived. Who has asked for a relay alone is
+   * believed: clients that want no answers are so, too.
+   */
   deaf(): void {
-    if (this.#heard || ++this.#deaf < DEAF) return
+    if (this.#heard || this.#mode !== 'auto' || ++this.#deaf < DEAF) return
     if (this.way === 'associate') this.#lost('associate', `nothing came from its last ${DEAF} relays`)
   }
 

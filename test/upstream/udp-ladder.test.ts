@@ -121,6 +121,10 @@ test('udp-ladder: relays from which nothing comes are none, unless something cam
   other.ladder.heard()
   for (let count = 0; count < 50; count++) other.ladder.deaf()
   t.is(other.ladder.way, ASSOCIATE)
+
+  const asked = open('associate')
+  for (let count = 0; count < 50; count++) asked.ladder.deaf()
+  t.is(asked.ladder.way, ASSOCIATE, 'it was asked for by the configuration')
 })
 
 test('udp-ladder: all threads know of it, and one tells', t => {
