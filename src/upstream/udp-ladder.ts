@@ -30,6 +30,7 @@ const STRIKES: { readonly [way in UdpRung]: number } = { associate: 3, tcp: 1 }
 /** Associations in a row from which nothing came, before any from which something did. */
 const DEAF = 4
 
+/** By a reply, or because such a proxy has none. */
 const REFUSALS: ReadonlySet<DialFailure> = new Set(['unsupported', 'prohibited'])
 /** Of the way to the proxy, of this machine, of the user: they say nothing of UDP. */
 const OTHERS: ReadonlySet<DialFailure> = new Set(['no-resources', 'authentication'])
@@ -115,9 +116,8 @@ export class UdpLadder {
    * @returns what to try instead, at once
    */
   failed(way: UdpRung, { failure, message }: DialError, isUp: boolean): UdpRung | undefined {
-    if (OTHERS.has(failure) || !isUp) return undefined
-    const isRefused = REFUSALS.has(failure)
-    if (!isRefused && (this.#stood === way || ++this.#strikes < STRIKES[way])) return undefined
+    if (REFUSALS.has(failure)) return this.#lost(way, message)
+    if (OTHERS.has(failure) || !isUp || this.#stood === way || ++this.#strikes < STRIKES[way]) return undefined
     return this.#lost(way, message)
   }
 

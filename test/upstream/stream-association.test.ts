@@ -6,7 +6,7 @@ import { type Connection, type Step, startBadSocks } from '../helpers/bad-socks.
 import { closedPort, udpEnd, until } from '../helpers/sockets.ts'
 import { filler, scriptOf } from '../helpers/socks-faults.ts'
 import { type Frame, frame, framesIn } from '../helpers/udp-in-tcp.ts'
-import { CLIENT, DATA, open, type Rig, SCRATCH, silent } from './rig.ts'
+import { CLIENT, DATA, open, openUrl, type Rig, SCRATCH, silent } from './rig.ts'
 
 /** Places of the memory of the rig: what is sent, the slot of what comes, and the rows that tell of it. */
 const SENT = DATA
@@ -445,6 +445,27 @@ test('udp-climb: a proxy without either is asked once; then each fails at once, 
   t.is(bad.received.length, 2)
   t.deepEqual(lines, ['upstream up', 'the proxy carries no UDP: datagrams are answered with port unreachable'])
 })
+
+for (const kind of ['http', 'socks4', 'socks4a'])
+  test(`udp-climb: ${kind} has no UDP: nobody is asked, and one line says so`, async t => {
+    const port = await closedPort()
+    const lines: string[] = []
+    const line = (message = '') => void lines.push(message)
+    const rig = openUrl(t, `${kind}://127.0.0.1:${port}`, { info: line, warn: line })
+    const failed: DialError[] = []
+    const listener = {
+      onAssociated: () => t.fail(),
+      onAssociationFailed: (error: DialError) => failed.push(error),
+      onDatagrams() {},
+    }
+    for (let count = 1; count <= 3; count++) {
+      rig.dialer.associate(CLIENT, listener)
+      t.is(failed.length, count, 'within the call')
+      t.is(failed.at(-1)!.failure, 'unsupported')
+    }
+    t.is(rig.poller.used, 0)
+    t.deepEqual(lines, ['the proxy carries no UDP: datagrams are answered with port unreachable'])
+  })
 
 test('udp-climb: a proxy that closes in place of a reply is taken for one without relay at the third time', async t => {
   const bad = await startBadSocks([...ASKED, 'end'])

@@ -46,6 +46,14 @@ test('udp-ladder: what the rules forbid is not there', t => {
   t.is(fail(ASSOCIATE, 'prohibited'), 'tcp')
 })
 
+test('udp-ladder: a proxy of a kind without UDP has none, whether it is up or not', t => {
+  const { ladder, lines, fail } = open()
+  t.is(fail(ASSOCIATE, 'unsupported', false), 'tcp')
+  t.is(fail('tcp', 'unsupported', false), undefined)
+  t.is(ladder.way, undefined)
+  t.is(lines.length, 1)
+})
+
 test('udp-ladder: what may have another reason counts three times in a row, and not where a relay has stood', t => {
   for (const failure of ['general', 'timeout', 'upstream-down', 'refused'] as const) {
     const { ladder, fail } = open()
