@@ -15,7 +15,18 @@ const folder = join(root, 'dist/src/bundle')
 const require = createRequire(import.meta.url)
 
 /** Loaded not where they are imported but where the first of their names is used. */
-const LAZY = ['node:crypto', 'node:dns/promises', 'node:net', 'node:stream', 'node:tls', 'node:v8', 'winston', 'yaml']
+const LAZY = [
+  'node:crypto',
+  'node:dns/promises',
+  'node:fs/promises',
+  'node:net',
+  'node:stream',
+  'node:tls',
+  'node:v8',
+  'node:zlib',
+  'winston',
+  'yaml',
+]
 const PARTS = ['winston', 'yaml']
 
 const lazy = {
