@@ -168,7 +168,9 @@ for (const [status, denial] of [
       hasPassword(asked) ? denial : `${BASIC}Content-Length: 0\r\n\r\n`,
     )
     const rig = openUrl(t, `http://me:s3cret@127.0.0.1:${port}`, { info: tell, warn: tell } as never)
-    const outcomes = await Promise.all(Array.from({ length: 20 }, () => outcomeOf(t, rig)))
+    // those that wait for the first verdict do so for a second at most, and machines are slow
+    const first = await outcomeOf(t, rig)
+    const outcomes = [first, ...(await Promise.all(Array.from({ length: 20 }, () => outcomeOf(t, rig))))]
     for (const { error } of outcomes) {
       t.is(error?.failure, 'authentication')
       t.false(error!.message.includes('s3cret'))
@@ -198,12 +200,13 @@ test('http: the user name carries the client, and one who is refused is no verdi
   const rig = openUrl(t, `http://u-{source}:p@127.0.0.1:${port}`, { info: tell, warn: tell } as never, 4)
   const other = { address: Uint8Array.of(198, 18, 0, 9), port: 1 }
   const failures: string[] = []
-  for (let dials = 0; dials < 3; dials++)
+  for (let dials = 1; dials <= 3; dials++) {
     rig.dialer.connect({ name: 'a.org', port: 1 }, other, {
       onConnected: () => t.fail(),
       onFailed: ({ failure }) => failures.push(failure),
     })
-  await until(() => failures.length === 3, 'refusals')
+    if (failures.length < dials) await until(() => failures.length === dials, 'a refusal')
+  }
   t.deepEqual(CLIENT.address, Uint8Array.of(198, 18, 0, 2))
   t.truthy((await outcomeOf(t, rig)).connected)
   const others = requests.filter(({ text }) => text.includes(Buffer.from('u-198.18.0.9:p').toString('base64')))
