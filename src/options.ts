@@ -197,8 +197,8 @@ export const DEFAULTS: Omit<GatewayOptions, 'proxy' | 'upstreams' | 'rules'> = {
   dns: {
     mode: 'auto',
     resolver: [
-      { protocol: 'https', host: '9.9.9.9', port: 443, path: '/dns-query' },
       { protocol: 'https', host: '1.1.1.1', port: 443, path: '/dns-query' },
+      { protocol: 'tls', host: '9.9.9.9', port: 853 },
     ],
     split: {},
     mapFile: '',
