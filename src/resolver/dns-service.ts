@@ -30,7 +30,12 @@ const LAST_TRANSFER = 252
 
 export interface DnsLog {
   info(message: string, fields?: Record<string, unknown>): void
+  warn(message: string, fields?: Record<string, unknown>): void
 }
+
+/** Lines of the log about names, at most so many in so long: a client may ask any number of resolvers. */
+const MAX_LINES = 8
+const LINES_MS = 60_000
 
 export interface DnsParts {
   readonly cache: AnswerCache
@@ -70,6 +75,9 @@ export class DnsService implements QuestionHost {
   readonly #out = Buffer.alloc(MAX_MESSAGE_BYTES)
   readonly #stripped = Buffer.alloc(MAX_MESSAGE_BYTES)
   #ticker: NodeJS.Timeout | undefined
+  #lines = 0
+  #linesSince = Number.NEGATIVE_INFINITY
+  #complainedAt = Number.NEGATIVE_INFINITY
 
   constructor(parts: DnsParts) {
     this.#parts = parts
@@ -181,6 +189,8 @@ export class DnsService implements QuestionHost {
     const now = this.#readClock()
     if (cache.failed(question.query, now)) return this.late(question)
     this.counters.dns_failed += question.waiting.length
+    const { reason, resolver } = question
+    if (reason !== undefined) this.#complain({ resolver: resolver.name, reason })
     this.#tell(question, ({ asked, query }) => writeError(this.#out, asked, query, rcode))
   }
 
@@ -207,16 +217,29 @@ export class DnsService implements QuestionHost {
   answeredBy(resolver: Resolver, rung: Rung): void {
     if (resolver.answeredBy === rung) return
     resolver.answeredBy = rung
-    this.#parts.log.info('names are resolved', { resolver: resolver.name, by: rung.name })
+    this.#complainedAt = Number.NEGATIVE_INFINITY
+    this.#inform('names are resolved', { resolver: resolver.name, by: rung.name })
   }
 
-  left(resolver: Resolver, rung: Rung, error: DialError): void {
+  left(resolver: Resolver, rung: Rung, { message }: DialError): void {
     if (resolver.answeredBy !== rung) return
-    this.#parts.log.info('names cannot be resolved as before', {
-      resolver: resolver.name,
-      by: rung.name,
-      reason: error.message,
-    })
+    resolver.answeredBy = undefined
+    this.#inform('names cannot be resolved as before', { resolver: resolver.name, by: rung.name, reason: message })
+  }
+
+  #inform(message: string, fields: Record<string, unknown>): void {
+    if (this.now - this.#linesSince >= LINES_MS) {
+      this.#linesSince = this.now
+      this.#lines = 0
+    }
+    if (this.#lines++ < MAX_LINES) this.#parts.log.info(message, fields)
+  }
+
+  /** Once a minute, and again after a resolver has answered. */
+  #complain(fields: Record<string, unknown>): void {
+    if (this.now - this.#complainedAt < LINES_MS) return
+    this.#complainedAt = this.now
+    this.#parts.log.warn('names cannot be resolved', fields)
   }
 
   /** Clients that wait hear nothing. */

@@ -61,6 +61,8 @@ export class PendingQuestion implements Inquiry {
   /** Something stale may be said meanwhile. */
   readonly hasStale: boolean
   waiting: Waiting[]
+  /** Why the last way failed, for people; undefined where a resolver has said something. */
+  reason: string | undefined
   readonly #host: QuestionHost
   readonly #startedAt: number
   readonly #tried = new Set<Rung>()
@@ -137,6 +139,7 @@ export class PendingQuestion implements Inquiry {
   }
 
   #leave(attempt: Attempt, rung: Rung, error: DialError): void {
+    this.reason = error.message
     const before = rung.leftUntil
     rung.failed(attempt, this.#host.now)
     if (rung.leftUntil > before) this.#host.left(this.resolver, rung, error)
@@ -146,6 +149,7 @@ export class PendingQuestion implements Inquiry {
     const rung = this.#attempts.get(attempt)
     if (rung === undefined) return
     this.#attempts.delete(attempt)
+    this.reason = error.message
     if (NOT_THE_WAY.has(error.failure)) rung.ended(attempt)
     else this.#leave(attempt, rung, error)
     this.#next()
@@ -173,6 +177,7 @@ export class PendingQuestion implements Inquiry {
     const rung = this.#attempts.get(attempt)
     if (rung === undefined || this.#isOver) return
     this.#attempts.delete(attempt)
+    this.reason = undefined
     if (verdict === Verdict.failed) {
       this.#refused(attempt, rung, answer.rcode as Rcode)
       return this.#next()

@@ -38,7 +38,7 @@ export function openDns(t: ExecutionContext, map?: NameMap) {
         cache: new AnswerCache(),
         map,
         split: new SuffixTable<Resolver>(),
-        log: { info() {} },
+        log: { info() {}, warn() {} },
         clock: () => performance.now(),
         turn: work => poller.turn(work),
       })

@@ -372,3 +372,43 @@ test('dns: a suffix has its own resolver, before the map', t => {
   t.deepEqual(dataOf(told), [['NOERROR', '10.0.0.9']])
   t.deepEqual(dataOf(query('db.example.org')), [['NOERROR', '198.18.0.2']])
 })
+
+test('dns: that no name can be resolved is told once a minute, with the reason, and again after it could', t => {
+  const way = new ScriptedWay(true)
+  way.failsWith = REFUSED_BY_PROXY
+  const { query, lines, clock } = open(t, [way])
+  for (const name of ['a', 'b', 'c']) query(`${name}.example.org`)
+  const warned = () => lines.filter(({ message }) => message === 'names cannot be resolved')
+  t.deepEqual(
+    warned().map(({ fields }) => fields),
+    [{ resolver: '192.0.2.1:53', reason: 'command not supported' }],
+  )
+  way.failsWith = undefined
+  query('d.example.org')
+  way.answer(a('192.0.2.80', 60, 'd.example.org'))
+  way.failsWith = PROXY_DOWN
+  query('e.example.org')
+  t.is(warned().length, 2)
+  clock.now += 61_000
+  query('f.example.org')
+  t.is(warned().length, 3)
+})
+
+test('dns: a name that a resolver refuses is no complaint', t => {
+  const way = new ScriptedWay()
+  const { query, lines } = open(t, [way])
+  query()
+  way.answer({ rcode: 2 })
+  t.deepEqual(lines, [])
+})
+
+test('dns: who asks any number of resolvers fills no log', t => {
+  const { ask, lines } = open(t, [new ScriptedWay()])
+  for (let at = 0; at < 50; at++) {
+    const way = new ScriptedWay()
+    const rungs = [new Rung('udp', `${at}`, way)]
+    ask(makeQuery('www.example.org'), false, { prefix: `\u0001${at}`, name: `${at}`, rungs, answeredBy: undefined })
+    way.answer(a('192.0.2.80'))
+  }
+  t.is(lines.length, 8)
+})

@@ -63,7 +63,7 @@ export class HostileService {
       cache: new AnswerCache({ entries: 200, bytes: 100_000, staleSeconds: 60 }),
       map: withMap ? new NameMap(addresses, { names: 300, ttlSeconds: 10, holdSeconds: 0 }) : undefined,
       split,
-      log: { info() {} },
+      log: { info() {}, warn() {} },
       clock: () => this.#nowMs,
       turn: work => work(),
     })

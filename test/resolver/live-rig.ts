@@ -126,7 +126,7 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
     cache: new AnswerCache(),
     map: undefined,
     split,
-    log: { info: (message, fields) => void lines.push({ message, fields }) },
+    log: { info: (message, fields) => void lines.push({ message, fields }), warn() {} },
     clock: choices.clock ?? (() => performance.now()),
     turn: work => poller.turn(work),
   })

@@ -82,7 +82,10 @@ export function open(t: ExecutionContext, ways: readonly Way[], more: readonly W
     cache,
     map: choices.map,
     split,
-    log: { info: (message, fields) => void lines.push({ message, fields }) },
+    log: {
+      info: (message, fields) => void lines.push({ message, fields }),
+      warn: (message, fields) => void lines.push({ message, fields }),
+    },
     clock: () => clock.now,
     turn: work => work(),
   })
