@@ -11,6 +11,7 @@ import type { DialError } from '../upstream/dialer.ts'
 import { Clock, sweepIntervalMs } from './clock.ts'
 import type { DatagramService } from './datagram-service.ts'
 import { type PlaneLog, PlaneReport } from './plane-report.ts'
+import { serviceOf } from './quic-refusal.ts'
 import type { Router } from './router.ts'
 import type { StreamService } from './stream-service.ts'
 import { TcpFlow, type TcpHost } from './tcp-flow.ts'
@@ -67,7 +68,7 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     this.stack = parts.stack
     this.poller = parts.poller
     this.router = parts.router
-    this.datagramService = parts.datagramService
+    this.datagramService = serviceOf(parts.stack, options.udp.quic, parts.datagramService)
     this.#streamService = parts.streamService
     this.#tun = parts.tun
     this.#options = options

@@ -318,3 +318,31 @@ async function openServed(t: ExecutionContext, service: Capitals, kind: 'one way
 test.after.always('udp-routes: no descriptor is left', t => {
   t.is(addon.openDescriptors(), 0)
 })
+
+test('udp-routes: headers to a name may be as long as names are, of each datagram of a batch', async t => {
+  const name = 'n'.repeat(253)
+  const { rig, associate } = await openDeciding(t, (_, { office }) => office, { virtual: { '198.19.0.5': name } })
+  rig.send(to('198.19.0.5', 500, 7000, 'first'))
+  const sent: string[] = []
+  const { words, bytes } = rig.stack
+  const association = associate(0)
+  association.writeHeader = (at, _addressAt, _family, port) => {
+    bytes.set([...Buffer.from(name), 0, port & 255], at)
+    return name.length + 2
+  }
+  association.send = (messages, iovecs, count) => {
+    for (let message = messages / 4; message < messages / 4 + 3 * count; message += 3) {
+      const row = iovecs / 4 + 2 * words[message]!
+      const parts = Array.from({ length: words[message + 1]! }, (_, part) =>
+        Buffer.from(bytes.subarray(words[row + 2 * part]!, words[row + 2 * part]! + words[row + 2 * part + 1]!)),
+      )
+      sent.push(Buffer.concat(parts).toString('latin1'))
+    }
+    return count
+  }
+  rig.send(...Array.from({ length: 60 }, (_, at) => to('198.19.0.5', at + 1, 7000, `text ${at}`)))
+  t.is(sent.length, 60)
+  sent.forEach((text, at) => {
+    t.is(text, `${name}\0${String.fromCharCode(at + 1)}text ${at}`)
+  })
+})

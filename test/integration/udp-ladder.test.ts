@@ -1,7 +1,9 @@
 /** UDP behind proxies that have none, that have it in TCP alone, and that have it: without any configuration. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import { isInstalled, startDante, startMicrosocks } from '../helpers/servers.ts'
+import { isInstalled, startDante, startMicrosocks, startProgram } from '../helpers/servers.ts'
 import { ECHO_PORT, startEchoes } from './destinations.ts'
 import { DEST4, type GatewayProcess, gatewayForEach, PROXY4, skip, until, type World } from './world.ts'
 
@@ -119,4 +121,52 @@ test.serial('udp-ladder: workers know together that a proxy has no UDP', async t
   for (let count = 0; count < 16; count++) t.is(await told(t, 443), 'ECONNREFUSED')
   t.true((await gateway.counter('handshakes')) <= 4)
   t.is(gateway.logged(NO_UDP).length, 1)
+})
+
+test.serial('udp-ladder: udp.quic reject: port 443 is refused at once, other datagrams go through', async t => {
+  await world.far.call('startSocks', { host: PROXY4 })
+  t.teardown(() => world.far.call('stop', 'socks'))
+  const gateway = await start({ args: ['--udp-quic', 'reject', '--upstream-pool', '0'] })
+  for (let count = 0; count < 3; count++) t.is(await told(t, 443), 'ECONNREFUSED')
+  t.is(await gateway.counter('handshakes'), 0)
+  await echoed(t, 20)
+  t.is(await gateway.counter('handshakes'), 1)
+})
+
+test.serial('udp-ladder: udp.mode off: the proxy is not asked', async t => {
+  await world.far.call('startSocks', { host: PROXY4 })
+  t.teardown(() => world.far.call('stop', 'socks'))
+  const gateway = await start({ args: ['--udp', 'off', '--upstream-pool', '0'] })
+  for (const port of [443, 7]) t.is(await told(t, port), 'ECONNREFUSED')
+  t.is(await gateway.counter('handshakes'), 0)
+  t.is(gateway.logged('datagrams').length, 0)
+})
+
+test.serial('udp-ladder: udp.mode associate: UDP in TCP is not asked for; tcp: a relay is not', async t => {
+  const port = await world.far.call('startFaulty', PROXY4)
+  t.teardown(() => world.far.call('stop', 'faulty'))
+  await world.far.call('setFault', 'udp in tcp', 'full cone')
+  const proxy = `socks5://${PROXY4}:${port}`
+  const first = await start({ proxy, args: ['--udp', 'associate', '--upstream-pool', '0'] })
+  t.is(await told(t, 7), 'ECONNREFUSED')
+  t.is(await first.counter('handshakes'), 1)
+  await first.stop()
+  const second = await start({ proxy, args: ['--udp', 'tcp', '--upstream-pool', '0'] })
+  await echoed(t, 20)
+  t.is(await second.counter('handshakes'), 1)
+})
+
+test.serial('udp-ladder: the real hev-socks5-server: by its relay, and by UDP in TCP', async t => {
+  const binary = process.env.HEV_SOCKS5_SERVER
+  if (binary === undefined) return skip(t, 'HEV_SOCKS5_SERVER does not name its binary')
+  const file = join(world.folder, 'hev.yml')
+  await writeFile(file, `main:\n  workers: 1\n  port: 1084\n  listen-address: '${PROXY4}'\n`)
+  const server = await startProgram(world.server, 1084, binary, [file])
+  t.teardown(() => server.close())
+  for (const mode of ['auto', 'tcp']) {
+    const gateway = await start({ proxy: `socks5://${PROXY4}:1084`, args: ['--udp', mode] })
+    for (const bytes of [1, 500, 1400, 1472]) await echoed(t, bytes)
+    t.is(gateway.logged(IN_TCP).length, mode === 'tcp' ? 1 : 0)
+    await gateway.stop()
+  }
 })
