@@ -30,6 +30,8 @@ export class StreamWay implements Way, DialListener, Watcher {
   /** A message that has not come whole, with what is in front of it. */
   #received: Buffer = Buffer.alloc(4_096)
   #receivedBytes = 0
+  /** An answer has come on this connection. */
+  #isServed = false
   #idle: NodeJS.Timeout | undefined
   #closed = false
   readonly #answer: UpstreamAnswer = { bytes: 0, rcode: 0 }
@@ -80,6 +82,7 @@ export class StreamWay implements Way, DialListener, Watcher {
   onConnected({ socket, early, readable }: Connected): void {
     this.#dialing = undefined
     this.#socket = socket
+    this.#isServed = false
     this.#writable = true
     socket.handOver(this)
     if (early !== undefined) this.#take(early)
@@ -125,14 +128,17 @@ export class StreamWay implements Way, DialListener, Watcher {
     this.#receivedBytes = 0
   }
 
-  /** The connection is lost: what was not asked twice already goes to a new one. */
+  /**
+   * The connection is lost: what was asked goes to a new one. Resolvers end a connection after some questions (dnsmasq: 100), and
+   * what they have not read of it is lost with answers on their way; one that has answered none does so twice at most.
+   */
   #lost(reason: string): void {
     this.#drop()
     const error: DialError = { failure: 'general', message: reason }
     for (const attempt of [...this.#asked.values()]) {
-      if (attempt.isRepeated) this.#end(attempt, error)
+      if (attempt.isRepeated && !this.#isServed) this.#end(attempt, error)
       else {
-        attempt.isRepeated = true
+        attempt.isRepeated ||= !this.#isServed
         this.#unsent.push(this.#framing.frame(attempt.bytes))
       }
     }
@@ -167,9 +173,16 @@ export class StreamWay implements Way, DialListener, Watcher {
       words[scratch / 4 + 1] = filled
       const taken = this.#socket.poller.io.writev(this.#socket.fd, scratch, 1)
       if (taken === EAGAIN) this.#writable = false
-      else if (taken < 0) return this.#lost('the connection to the resolver broke')
+      else if (taken < 0) return this.#broke()
       else this.#sent(taken)
     }
+  }
+
+  /** Nothing more can be written; answers may have come before that. */
+  #broke(): void {
+    this.#writable = false
+    this.#read()
+    if (this.#socket !== undefined) this.#lost('the connection to the resolver broke')
   }
 
   #sent(taken: number): void {
@@ -225,6 +238,7 @@ export class StreamWay implements Way, DialListener, Watcher {
     if (attempt === undefined) return // of a question that was given up
     const verdict = acceptAnswer(bytes, bytes.length, attempt, this.#answer)
     if (verdict === Verdict.foreign) return this.#lost('the resolver sends what was not asked for')
+    this.#isServed = true
     this.#asked.delete(attempt.id)
     attempt.inquiry.onAnswer(attempt, verdict, bytes, this.#answer)
   }

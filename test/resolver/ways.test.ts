@@ -1,10 +1,11 @@
 import { createSocket } from 'node:dgram'
+import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import type { Decoded } from '../dns/messages.ts'
 import { endOfQuestion, makeAnswer } from '../dns/messages.ts'
 import { until } from '../helpers/sockets.ts'
-import { framed, openLive, startHttpResolver, startResolver } from './live-rig.ts'
+import { framed, openLive, type Script, startHttpResolver, startResolver } from './live-rig.ts'
 import { a } from './rig.ts'
 
 const data = ({ rcode, answers }: Decoded) => [rcode, ...answers!.map(each => 'data' in each && each.data)]
@@ -88,6 +89,37 @@ test('ways: a connection that the resolver closes is replaced, and what it owed 
   t.is(resolver.seen.connections, 2)
   for (const socket of resolver.open) socket.destroy()
   t.deepEqual(data(await ask(resolver.port, 'c.example.org')), ['NOERROR', '192.0.2.80'])
+})
+
+test('ways: a resolver that ends each connection after three answers: all are answered, and nothing is told', async t => {
+  const answered = new Map<Socket, number>()
+  const resolver = await startResolver(t, {
+    tcp: (query, reply, socket) => {
+      const count = (answered.get(socket) ?? 0) + 1
+      answered.set(socket, count)
+      if (count <= 3) reply(right(query))
+      if (count === 3) socket.end()
+    },
+  })
+  const { ask, lines } = await openLive(t, { udp: false })
+  const answers = await Promise.all(Array.from({ length: 30 }, (_, at) => ask(resolver.port, `n${at}.example.org`)))
+  t.deepEqual(answers.map(data), Array(30).fill(['NOERROR', '192.0.2.80']))
+  t.true(resolver.seen.connections >= 10)
+  t.is(lines.length, 1)
+})
+
+test('ways: that a way fails is told once, whatever number of questions it fails', async t => {
+  let isSound = true
+  const tcp: Script['tcp'] = (query, reply, socket) => (isSound ? reply(right(query)) : void socket.destroy())
+  const resolver = await startResolver(t, { tcp })
+  const { ask, lines } = await openLive(t, { udp: false })
+  await ask(resolver.port, 'a.example.org')
+  isSound = false
+  for (const name of ['b', 'c', 'd']) t.deepEqual(data(await ask(resolver.port, `${name}.example.org`)), ['SERVFAIL'])
+  t.deepEqual(
+    lines.map(({ message }) => message),
+    ['names are resolved', 'names cannot be resolved as before'],
+  )
 })
 
 test('ways: a resolver that closes always: SERVFAIL, and no storm of connections', async t => {
