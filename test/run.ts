@@ -40,7 +40,9 @@ const UNPRIVILEGED_ENVIRONMENT = {
 }
 /** They need no right but those for the namespaces that all files make, so for another user they would be the same once more. */
 const SAME_FOR_ALL = [
+  'dns-load',
   'log-reader',
+  'no-udp',
   'proxy-storms',
   'refusal',
   'standstill',

@@ -20,7 +20,7 @@ export const SILENT4 = '198.51.100.130'
 /** Routes of the kernel that say that the host cannot be reached. */
 export const UNREACHABLE = ['198.51.100.7', '2001:db8:dead::7'] as const
 /** What the proxies' resolver knows; it leads to an echo on port 7001. */
-export const NAME = 'echo.test'
+export const NAME = 'echo.example'
 
 export interface UpstreamServer {
   /** Debian's programs that it takes. */

@@ -3,11 +3,13 @@
 export const COLUMNS = {
   tcp4: 'TCP, IPv4',
   tcp6: 'TCP, IPv6',
+  names: 'names',
   halfClose: 'answer after FIN',
   udp: 'UDP',
   password: 'password',
   wrong: 'wrong password',
   refused: 'port closed',
+  noName: 'name that is none',
   noRoute: 'no route',
   unreachable: 'host unreachable',
   silent: 'no answer',
@@ -38,11 +40,13 @@ type Row = { readonly [column in Column]: Cell }
 const TRUTHFUL: Row = {
   tcp4: 'works',
   tcp6: 'works',
+  names: 'works',
   halfClose: 'works',
   udp: 'works',
   password: 'works',
   wrong: 'ECONNREFUSED',
   refused: 'ECONNREFUSED',
+  noName: 'EHOSTUNREACH',
   noRoute: 'ENETUNREACH',
   unreachable: 'EHOSTUNREACH',
   silent: 'silence',
@@ -52,12 +56,15 @@ const ENDS_BOTH = 'It ends both directions with the first: what the destination 
 const CLOSES = 'It closes the connection in place of an answer.'
 const ONE_REPLY = 'It answers 4, host unreachable, whatever happened.'
 const ONE_STATUS = 'It answers 500 whatever happened.'
+const NO_NAME = 'It answers 1, general failure.'
+const NO_FAMILY = 'It answers 8, address type not supported.'
 const NO_IPV6 = 'SOCKS4 has no IPv6 addresses.'
 
 export const TABLE: { readonly [name in UpstreamName]: Row } = {
   dante: TRUTHFUL,
   microsocks: {
     ...TRUTHFUL,
+    noName: ['ECONNREFUSED', NO_NAME],
     halfClose: ['lost', ENDS_BOTH],
     udp: 'ECONNREFUSED',
   },
@@ -66,6 +73,7 @@ export const TABLE: { readonly [name in UpstreamName]: Row } = {
     udp: 'ECONNREFUSED',
     password: 'none',
     wrong: 'none',
+    noName: ['ECONNREFUSED', CLOSES],
     noRoute: ['ECONNREFUSED', CLOSES],
     unreachable: ['ECONNREFUSED', CLOSES],
   },
@@ -75,11 +83,13 @@ export const TABLE: { readonly [name in UpstreamName]: Row } = {
     udp: 'ECONNREFUSED',
     password: 'none',
     wrong: 'none',
+    noName: ['ECONNREFUSED', CLOSES],
     noRoute: ['ECONNREFUSED', CLOSES],
     unreachable: ['ECONNREFUSED', CLOSES],
   },
   'hev-socks5-server': {
     ...TRUTHFUL,
+    noName: ['ECONNREFUSED', NO_FAMILY],
     refused: ['EHOSTUNREACH', ONE_REPLY],
     noRoute: ['EHOSTUNREACH', ONE_REPLY],
   },
@@ -88,6 +98,7 @@ export const TABLE: { readonly [name in UpstreamName]: Row } = {
     ...TRUTHFUL,
     halfClose: ['lost', ENDS_BOTH],
     udp: 'ECONNREFUSED',
+    noName: ['ECONNREFUSED', ONE_STATUS],
     noRoute: ['ECONNREFUSED', ONE_STATUS],
     unreachable: ['ECONNREFUSED', ONE_STATUS],
   },

@@ -10,7 +10,7 @@ import { createWorld, endsWithFile, type GatewayProcess, type World } from './wo
 export interface Upstreams {
   readonly world: World
   readonly gateway: GatewayProcess
-  /** From now on `gateway` dials through that server. */
+  /** From now on `gateway` dials through that server, and names have virtual addresses. */
   through(name: UpstreamName, user: Credentials): Promise<void>
 }
 
@@ -30,6 +30,8 @@ export function upstreamsForFile(): Upstreams {
     await writeFile(file, pem)
     authority = { ...made, file }
     await prepareDestinations(world)
+    // any address: what it is asked is answered by the gateway
+    await world.client.useResolver(['192.0.2.53'])
   })
   endsWithFile(() => ({ world, gateway }))
   test.afterEach.always(t => {
@@ -51,7 +53,7 @@ export function upstreamsForFile(): Upstreams {
       if (proxy === present) return
       await gateway?.stop()
       present = proxy
-      gateway = await world!.gateway({ proxy })
+      gateway = await world!.gateway({ proxy, args: ['--dns-mode', 'map'] })
     },
   }
 }

@@ -1,7 +1,7 @@
 /** Each cell of the table in docs/UPSTREAMS.md, through a real tun and the real server. */
 import { readFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
-import { lacking, SERVERS, SILENT4, UNREACHABLE, USER, WRONG } from './upstream-servers.ts'
+import { lacking, NAME, SERVERS, SILENT4, UNREACHABLE, USER, WRONG } from './upstream-servers.ts'
 import { answerOf, COLUMNS, type Column, longMarkdown, markdown, TABLE, type UpstreamName } from './upstream-table.ts'
 import { upstreamsForFile } from './upstream-world.ts'
 import { DEST4, DEST6, NOWHERE4, skip, until } from './world.ts'
@@ -58,6 +58,8 @@ async function sendDatagram(host: string, port: number): Promise<string> {
 const PROBES: { readonly [column in Exclude<Column, 'wrong'>]: () => Promise<string> } = {
   tcp4: () => dial(DEST4, 7001),
   tcp6: () => dial(DEST6, 7001),
+  names: () => dial(NAME, 7001),
+  noName: () => dial('nobody.example', 7001),
   halfClose: answerAfterEnd,
   udp: async () => {
     const [one, other] = [await sendDatagram(DEST4, 7), await sendDatagram(DEST6, 7)]
