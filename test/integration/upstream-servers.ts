@@ -7,6 +7,7 @@ import { startDnsmasq } from '../helpers/servers/dnsmasq.ts'
 import { hevProgram, startHev } from '../helpers/servers/hev.ts'
 import { startSquid } from '../helpers/servers/squid.ts'
 import { startSsh } from '../helpers/servers/ssh.ts'
+import { startStunnel } from '../helpers/servers/stunnel.ts'
 import { startTinyproxy } from '../helpers/servers/tinyproxy.ts'
 import { type Credentials, isInstalled, type RealServer, startDante, startMicrosocks } from '../helpers/servers.ts'
 import type { UpstreamName } from './upstream-table.ts'
@@ -98,10 +99,26 @@ export const SERVERS: { readonly [name in UpstreamName]: UpstreamServer } = {
     start: async world => [await squid(world, 3129, 'digest')],
     url: user => `http://${at(user)}:3129`,
   },
+  'stunnel, squid': {
+    programs: ['squid', 'stunnel'],
+    start: async (world, { leaf }) => [await squid(world, 3130, 'basic'), await tlsBefore(world, 8443, 3130, leaf)],
+    url: (user, { file }) => `https://${at(user)}:8443?ca=${file}`,
+  },
+  'stunnel, microsocks': {
+    programs: ['microsocks', 'stunnel'],
+    start: async (world, { leaf }) => [
+      await startMicrosocks(world.server, { host: PROXY4, port: 1086, credentials: USER }),
+      await tlsBefore(world, 8444, 1086, leaf),
+    ],
+    url: (user, { file }) => `socks5+tls://${at(user)}:8444?ca=${file}`,
+  },
 }
 
 const squid = ({ server }: World, port: number, scheme: 'basic' | 'digest') =>
   startSquid(server, { host: PROXY4, port, authentication: { scheme, ...USER } })
+
+const tlsBefore = ({ server }: World, port: number, to: number, { cert, key }: Certificate) =>
+  startStunnel(server, { host: PROXY4, port, to, cert, key })
 
 /** What is missing here for a server, '' for nothing. */
 export function lacking({ programs, lacks }: UpstreamServer): string {

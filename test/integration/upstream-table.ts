@@ -33,6 +33,8 @@ export type UpstreamName =
   | 'tinyproxy'
   | 'squid, Basic'
   | 'squid, Digest'
+  | 'stunnel, squid'
+  | 'stunnel, microsocks'
 
 type Row = { readonly [column in Column]: Cell }
 
@@ -104,6 +106,13 @@ export const TABLE: { readonly [name in UpstreamName]: Row } = {
   },
   'squid, Basic': { ...TRUTHFUL, halfClose: ['lost', ENDS_BOTH], udp: 'ECONNREFUSED' },
   'squid, Digest': { ...TRUTHFUL, halfClose: ['lost', ENDS_BOTH], udp: 'ECONNREFUSED' },
+  'stunnel, squid': { ...TRUTHFUL, halfClose: ['lost', ENDS_BOTH], udp: 'ECONNREFUSED' },
+  'stunnel, microsocks': {
+    ...TRUTHFUL,
+    noName: ['ECONNREFUSED', NO_NAME],
+    halfClose: ['lost', ENDS_BOTH],
+    udp: 'ECONNREFUSED',
+  },
 }
 
 export const answerOf = (cell: Cell): Answer => (typeof cell === 'string' ? cell : cell[0])
@@ -144,6 +153,8 @@ export const LONG_TABLE: { readonly [name in UpstreamName]: LongRow } = {
   tinyproxy: NO_UDP,
   'squid, Basic': NO_UDP,
   'squid, Digest': NO_UDP,
+  'stunnel, squid': NO_UDP,
+  'stunnel, microsocks': { ...NO_UDP, bulk: 'stands still at times' },
 }
 
 /** The second table of docs/UPSTREAMS.md. */
