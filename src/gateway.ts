@@ -62,7 +62,10 @@ class TunGateway extends EventEmitter implements Gateway {
       throw new GatewayError('STARTED', 'a gateway starts once')
     }
     Socket.checkBinding(this.#options.bind)
-    const rules = await this.#open()
+    const rules = this.#hasRules ? await this.#loadRules() : undefined
+    // close() may have come while they were read
+    this.#requireOpen()
+    this.#queues = openQueues(this.#options)
     const failed = new Promise<never>((_, reject) => {
       this.#failStart = reject
     })
@@ -81,16 +84,16 @@ class TunGateway extends EventEmitter implements Gateway {
     this.#log.info('gateway started', { tun: name, mtu, offload: vnetHdr, device, ...workers })
   }
 
-  /** The rules first: when they are wrong, nothing was opened. */
-  async #open(): Promise<LoadedRules | undefined> {
+  get #hasRules(): boolean {
     const { file, written } = this.#options.rules
-    const hasRules = file !== '' || written.length > 0
+    return file !== '' || written.length > 0
+  }
+
+  /** First of all: when they are wrong, nothing was opened. */
+  async #loadRules(): Promise<LoadedRules> {
     this.#isStarting = true
     try {
-      const rules = hasRules ? await (await this.#keeper()).load() : undefined
-      this.#requireOpen()
-      this.#queues = openQueues(this.#options)
-      return rules
+      return await (await this.#keeper()).load()
     } finally {
       this.#isStarting = false
     }

@@ -10,6 +10,7 @@ export class PlaneRules {
   #active: ActiveRules = { kind: 'none' }
   #script: RulesScript | undefined
   #router: RulesRouter | undefined
+  #closed = false
 
   constructor({ upstreams }: Pick<RulesTargets, 'upstreams'>, onComplaint: (message: string) => void) {
     this.#upstreams = upstreams
@@ -25,6 +26,10 @@ export class PlaneRules {
   /** Throws ConfigError, and then nothing has changed. */
   async use(loaded: LoadedRules): Promise<void> {
     const script = loaded.kind === 'script' ? await this.#load(loaded.file) : undefined
+    if (this.#closed) {
+      await script?.close()
+      return
+    }
     const active: ActiveRules =
       loaded.kind === 'tables' ? loaded : { kind: 'script', script: named(loaded.file, script!) }
     try {
@@ -51,6 +56,7 @@ export class PlaneRules {
 
   /** Idempotent. */
   async close(): Promise<void> {
+    this.#closed = true
     await this.#script?.close()
   }
 }

@@ -91,6 +91,7 @@ export class Plane implements Planes {
 
   async start(): Promise<void> {
     if (this.#setup.rules !== undefined) await this.#rules.use(this.#setup.rules)
+    if (this.#over) return // it was closed meanwhile
     this.#run()
     await this.#upstreams.ready()
   }

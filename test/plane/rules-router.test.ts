@@ -227,6 +227,14 @@ test('plane-rules: a script that others take the place of does not go on', async
   t.is(statSync(beats).size, size)
 })
 
+test('plane-rules: a script that is being loaded when it is closed is let go of', async t => {
+  const rules = new PlaneRules({ upstreams: ['proxy', 'office'] }, () => {})
+  const using = rules.use({ kind: 'script', file: temporaryFile(t, 'rules.mjs', SCRIPT) })
+  await rules.close()
+  await using
+  t.deepEqual(rules.counters(), {})
+})
+
 test('plane-rules: a new stack has the rules of the one before', async t => {
   const rules = new PlaneRules({ upstreams: ['proxy', 'office'] }, () => {})
   await rules.use({ kind: 'tables', rules: compiled('- to: office') })
