@@ -26,8 +26,8 @@ export interface Chained {
   readonly level: number
 }
 
-/** What is kept free in front of a datagram for headers (TG_HEADER_ROOM in wasm/src/tungate.h), where none goes to a name. */
-const HEADER_ROOM = 32
+/** What is kept free in front of a datagram for headers (TG_HEADER_ROOM in wasm/src/tungate.h). */
+const HEADER_ROOM = 288
 /** The relay's address, for the header before ours; that one may need a place of its own meanwhile. From the end of the scratch. */
 const ADDRESS_ROOM = 16
 
@@ -38,7 +38,6 @@ export class ThroughAssociation extends Socks5Association implements Association
   readonly #host: AssociationHost
   readonly #chain: Chained
   readonly #addressAt: number
-  readonly #headerRoom: number
   #relay: Destination | undefined
   #making: Associating | undefined
   #carrier: Association | undefined
@@ -56,7 +55,6 @@ export class ThroughAssociation extends Socks5Association implements Association
     this.#chain = chain
     const { scratch, scratchBytes } = host.arena
     this.#addressAt = scratch + scratchBytes - ADDRESS_ROOM * (chain.level + 2)
-    this.#headerRoom = name === undefined ? HEADER_ROOM : Number.POSITIVE_INFINITY
   }
 
   protected override useReply({ addressType, addressAt, addressLength, port }: ReplyFields): void {
@@ -108,7 +106,7 @@ export class ThroughAssociation extends Socks5Association implements Association
       if (relay.address.length === 16) relayFamily = 6
     }
     const before = this.#carrier!.writeHeader(at, this.#addressAt, relayFamily, relay.port, own + payloadBytes)
-    if (before === 0 || before + own > this.#headerRoom) return 0
+    if (before === 0 || before + own > HEADER_ROOM) return 0
     return before + super.writeHeader(at + before, addressAt, family, port, payloadBytes)
   }
 

@@ -86,7 +86,7 @@ for (const hops of [2, 3])
     await until(() => servers.every(({ counters }) => counters.liveConnections === 0), 'the end of all')
   })
 
-test('through: IPv6 by a relay of IPv4; more than there is room for is not carried', async t => {
+test('through: IPv6 by relays of IPv4; more headers than there is room for are not carried', async t => {
   const [a, b] = [await socks(t), await socks(t)]
   const end = await udpEnd(t, '::1')
   const rig = open(t, [url(a), url(b)])
@@ -95,7 +95,11 @@ test('through: IPv6 by a relay of IPv4; more than there is room for is not carri
   t.is((await end.next()).message.toString(), 'six')
   const [c, d, e] = [await socks(t), await socks(t), await socks(t)]
   const longer = open(t, [url(c), url(d), url(e)])
-  t.is(longer.send(await longer.stands(), '::1', end.port, 'six'), 0)
+  t.is(longer.send(await longer.stands(), '::1', end.port, 'six'), 42)
+  t.is((await end.next()).message.toString(), 'six')
+  const [f, g, h, i] = [await socks(t), await socks(t), await socks(t), await socks(t)]
+  const longest = open(t, [url(f), url(g), url(h), url(i)], 'n'.repeat(255))
+  t.is(longest.send(await longest.stands(), '127.0.0.1', end.port, 'to a name'), 0)
 })
 
 test('through: a relay that is told by zeros, or as loopback, is the proxy itself, by its name', async t => {

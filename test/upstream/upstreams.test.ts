@@ -3,12 +3,11 @@ import type { Socket } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { type SocksServer, type SocksServerOptions, startSocksServer } from '../../src/demo/socks-server.ts'
 import { type Destination, parseAddress } from '../../src/endpoint.ts'
-import { ConfigError } from '../../src/errors.ts'
 import { addon } from '../../src/io/addon.ts'
 import { startBadSocks } from '../helpers/bad-socks.ts'
 import { closedPort, tcpServer, udpEnd, until } from '../helpers/sockets.ts'
 import { scriptOf } from '../helpers/socks-faults.ts'
-import { associated, CLIENT, DATA, DEST, dial, openInput, outcomeOf, read, SCRATCH, silent } from './rig.ts'
+import { associated, CLIENT, DATA, DEST, dial, openInput, outcomeOf, read, SCRATCH } from './rig.ts'
 
 const LOOPBACK = parseAddress('127.0.0.1')!
 
@@ -280,14 +279,6 @@ test('upstreams: reject, at once', t => {
     onDatagrams() {},
   })
   t.deepEqual(failures, ['refused'])
-})
-
-test('upstreams: what cannot be dialed through is told at the start', t => {
-  const upstreams = { any: 'https://h' }
-  t.throws(() => openInput(t, { proxy: 'direct', upstreams }, silent), {
-    instanceOf: ConfigError,
-    message: /any.*TLS/,
-  })
 })
 
 test.after.always('upstreams: no descriptor is left', t => {
