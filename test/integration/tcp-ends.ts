@@ -196,7 +196,10 @@ export async function callSteadily(host: string, port: number, perSecond: number
       one.socket.write('word')
       await new Promise<void>(resolve => {
         one.socket.on('data', () => one.bytes === 4 && resolve())
+        // a proxy that is killed ends, or resets, what it had answered
+        one.socket.once('end', resolve)
         one.socket.once('close', resolve)
+        if (one.ended || one.socket.destroyed) resolve()
       })
       if (one.text === 'word') found.good++
       else found.broken++
