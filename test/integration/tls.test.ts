@@ -130,15 +130,19 @@ test.serial('tls: a client that resets is a reset behind the proxy', async t => 
   await untilAtRest(gateway)
 })
 
+/** Asks for a file and reads it; what ended it. Not in Node: libuv takes EPOLLHUP behind a short read for an end of file. */
+const READER = `use IO::Socket::INET; $s = IO::Socket::INET->new(PeerAddr => "$ARGV[0]:$ARGV[1]") or die $@;
+  print $s "GET /bytes/1000000000 HTTP/1.0\\r\\n\\r\\n"; $s->flush;
+  while (($got = sysread($s, $_, 65536)) > 0) {}
+  print defined $got ? "END" : $!{ECONNRESET} ? "ECONNRESET" : "$!"`
+
 test.serial('tls: a connection that is cut in the middle of a file is a reset, and never an end', async t => {
   await front(t)
   await start()
-  const { id } = await world.near.call('dial', DEST4, HTTP_PORT)
-  await world.near.call('write', id, 'GET /bytes/1000000000 HTTP/1.0\r\n\r\n')
-  await until(async () => (await world.near.call('view', id)).bytes > 1_000_000, 'some of it')
+  const end = world.client.mustRun('perl', ['-e', READER, DEST4, String(HTTP_PORT)], { timeoutMs: 60_000 })
+  await until(async () => (await gateway.status()).flows.some(({ bytesDown }) => bytesDown > 1_000_000), 'some of it')
   t.is(await world.far.call('cutFronts'), 1)
-  await until(async () => (await world.near.call('view', id)).closed, 'the reset', 20_000)
-  t.like(await world.near.call('view', id), { ended: false, error: 'ECONNRESET' })
+  t.is(await end, 'ECONNRESET')
   t.regex(String((await gateway.untilLog('tcp flow ended')).reason), /cut inside of TLS .*without close_notify/)
   await untilAtRest(gateway)
 })
