@@ -13,12 +13,11 @@ import type { HealthLog, ProxyHealth } from './proxy-health.ts'
 import { ProxyProbes } from './proxy-probe.ts'
 import type { ProxyState } from './proxy-state.ts'
 import type { Relays } from './relays.ts'
-import { Socks5Association } from './socks5-association.ts'
 import { Command, type ReplyFields } from './socks5-codec.ts'
 import type { Manner, Manners } from './socks5-manners.ts'
 import { unreachable } from './socks5-reasons.ts'
 import { StreamAssociation } from './stream-association.ts'
-import { type Chained, ThroughAssociation } from './through-association.ts'
+import { type Chained, relayAssociation } from './through-association.ts'
 import type { Transport } from './transport.ts'
 import { UdpClimb } from './udp-climb.ts'
 import type { UdpLadder, UdpRung } from './udp-ladder.ts'
@@ -115,15 +114,12 @@ export class ProxyDialer implements Dialer, OpeningHost {
   }
 
   associate(client: IpEndpoint, listener: AssociationListener, name?: string): Associating {
-    const open = (rung: UdpRung, of: AssociationListener) => {
-      if (rung === 'tcp') return this.#start(new StreamAssociation(this, client, of, name))
-      const chain = this.#chain
-      const opening =
-        chain === undefined
-          ? new Socks5Association(this, client, of, name)
-          : new ThroughAssociation(this, chain, client, of, name)
-      return this.#start(opening)
-    }
+    const open = (rung: UdpRung, of: AssociationListener) =>
+      this.#start(
+        rung === 'tcp'
+          ? new StreamAssociation(this, client, of, name)
+          : relayAssociation(this, this.#chain, client, of, name),
+      )
     const climb = new UdpClimb(this.ladder, this.health, open, listener)
     climb.start()
     return climb

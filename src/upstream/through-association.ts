@@ -34,7 +34,7 @@ const ADDRESS_ROOM = 16
 /** Of the upstream before, or of this machine: they say nothing of UDP here. */
 const KEPT: ReadonlySet<DialFailure> = new Set(['no-resources', 'authentication', 'unsupported', 'timeout'])
 
-export class ThroughAssociation extends Socks5Association implements AssociationListener {
+class ThroughAssociation extends Socks5Association implements AssociationListener {
   readonly #host: AssociationHost
   readonly #chain: Chained
   readonly #addressAt: number
@@ -149,4 +149,16 @@ export class ThroughAssociation extends Socks5Association implements Association
     this.#making = undefined
     super.close()
   }
+}
+
+/** An association by UDP ASSOCIATE. `chain`: undefined where the relay is reached straight. */
+export function relayAssociation(
+  host: AssociationHost,
+  chain: Chained | undefined,
+  client: IpEndpoint,
+  listener: AssociationListener,
+  name: string | undefined,
+): Socks5Association {
+  if (chain === undefined) return new Socks5Association(host, client, listener, name)
+  return new ThroughAssociation(host, chain, client, listener, name)
 }
