@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { type Destination, formatAddress, type IpEndpoint } from '../endpoint.ts'
-import { Reply } from '../upstream/socks5-codec.ts'
+import { Reply } from '../upstream/socks5/socks5-codec.ts'
 import { createNamespace, type Namespace } from './namespace.ts'
 import { type Origin, type OriginPorts, onLoopback, startOrigin } from './origin.ts'
 import { type SocksServer, startSocksServer } from './socks-server.ts'

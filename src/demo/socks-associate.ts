@@ -18,7 +18,7 @@ import {
   Reply,
   UDP_HEADER_BYTES_IPV6,
   type UdpFields,
-} from '../upstream/socks5-codec.ts'
+} from '../upstream/socks5/socks5-codec.ts'
 import { hostText, plainAddress, refuse, replyMessage, type SocksContext } from './socks-context.ts'
 import { literalLookup } from './udp-echo.ts'
 

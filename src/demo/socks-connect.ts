@@ -1,7 +1,7 @@
 /** CONNECT of the embedded SOCKS5 server: dial, say truthfully how it went, then carry bytes, ends and resets both ways. */
 import { Socket, type SocketConstructorOpts } from 'node:net'
 import { type Destination, parseAddress } from '../endpoint.ts'
-import { Reply } from '../upstream/socks5-codec.ts'
+import { Reply } from '../upstream/socks5/socks5-codec.ts'
 import {
   hostText,
   plainAddress,

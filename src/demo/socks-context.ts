@@ -1,7 +1,7 @@
 /** What the parts of the embedded SOCKS5 server share: its options, its counters, and the way it says no. */
 import type { Socket } from 'node:net'
 import { type Destination, formatAddress } from '../endpoint.ts'
-import { encodeReply, MAX_HANDSHAKE_MESSAGE_BYTES, type Reply } from '../upstream/socks5-codec.ts'
+import { encodeReply, MAX_HANDSHAKE_MESSAGE_BYTES, type Reply } from '../upstream/socks5/socks5-codec.ts'
 
 export interface SocksServerOptions {
   /** IP address to listen on. Default: 127.0.0.1. */

@@ -18,7 +18,7 @@ import {
   parseGreeting,
   parseRequest,
   Reply,
-} from '../upstream/socks5-codec.ts'
+} from '../upstream/socks5/socks5-codec.ts'
 import { listenOn } from './listening.ts'
 import { associate } from './socks-associate.ts'
 import { connectThrough } from './socks-connect.ts'

@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from 'ava'
 import { FormatError } from '../../src/config/format-error.ts'
 import { parseProxyUrl, proxyUrlText } from '../../src/config/proxy-url.ts'
 import type { Upstream } from '../../src/options.ts'
-import { userFor } from '../../src/upstream/user.ts'
+import { userFor } from '../../src/upstream/proxy/user.ts'
 
 const SECRET = 'S3cr3tZq'
 const COMMON = { isPerSource: false, udp: 'auto' }

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { SocksClient, type SocksClientOptions } from 'socks'
 import { type SocksServerOptions, startSocksServer } from '../../src/demo/socks-server.ts'
-import { Reply } from '../../src/upstream/socks5-codec.ts'
+import { Reply } from '../../src/upstream/socks5/socks5-codec.ts'
 import { closedPort, readAll, readBytes, tcpConnect, tcpServer, until } from '../helpers/sockets.ts'
 
 async function start(t: ExecutionContext, options: SocksServerOptions = {}) {

@@ -1,7 +1,7 @@
 /** Every dial that is counted is uncounted once, whatever ends it; and the bounds go on to hold. */
 import test from 'ava'
 import { addon } from '../../src/io/addon.ts'
-import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
+import { ProxyDialer } from '../../src/upstream/proxy/proxy-dialer.ts'
 import { type Step, startBadSocks } from '../helpers/bad-socks.ts'
 import { Flag, type Packet, udp } from '../helpers/packets.ts'
 import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'

@@ -2,7 +2,7 @@
 import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../src/io/addon.ts'
 import { DEFAULTS } from '../../src/options.ts'
-import { ProxyDialer } from '../../src/upstream/proxy-dialer.ts'
+import { ProxyDialer } from '../../src/upstream/proxy/proxy-dialer.ts'
 import { Flag, tcp, udp } from '../helpers/packets.ts'
 import { proxyParts, socks5State } from '../helpers/proxy-parts.ts'
 import { tcpServer } from '../helpers/sockets.ts'

@@ -15,7 +15,7 @@ import {
   parseReply,
   parseRequest,
   parseUdpHeader,
-} from '../../src/upstream/socks5-codec.ts'
+} from '../../src/upstream/socks5/socks5-codec.ts'
 import { auth, authReply, greeting, method, reply, request, udpHeader } from '../upstream/unparsed.ts'
 import { Random } from './random.ts'
 import { mutateBytes } from './texts.ts'

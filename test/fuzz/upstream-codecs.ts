@@ -9,19 +9,19 @@ import {
   hevFields,
   parseHevDatagram,
   parseHevHeader,
-} from '../../src/upstream/hev-udp-codec.ts'
-import { HttpAuthentication } from '../../src/upstream/http-authentication.ts'
-import { parseChallenges } from '../../src/upstream/http-challenge.ts'
+} from '../../src/upstream/datagrams/hev-udp-codec.ts'
+import { HttpAuthentication } from '../../src/upstream/http/http-authentication.ts'
+import { parseChallenges } from '../../src/upstream/http/http-challenge.ts'
 import {
   encodeConnect,
   fieldTexts,
   MAX_HEAD_BYTES,
   parseResponse,
   responseFields,
-} from '../../src/upstream/http-codec.ts'
-import { alienToHttp, refusedByHttp } from '../../src/upstream/http-reasons.ts'
-import { parseReply4, reply4Fields } from '../../src/upstream/socks4-codec.ts'
-import { MALFORMED, NEED_MORE } from '../../src/upstream/socks5-codec.ts'
+} from '../../src/upstream/http/http-codec.ts'
+import { alienToHttp, refusedByHttp } from '../../src/upstream/http/http-reasons.ts'
+import { parseReply4, reply4Fields } from '../../src/upstream/socks4/socks4-codec.ts'
+import { MALFORMED, NEED_MORE } from '../../src/upstream/socks5/socks5-codec.ts'
 import { Random } from './random.ts'
 import { mutateBytes, mutateText } from './texts.ts'
 

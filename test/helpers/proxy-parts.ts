@@ -2,10 +2,10 @@
 import type { Poller } from '../../src/io/poller.ts'
 import type { GatewayOptions, ProxyOptions, UdpWay } from '../../src/options.ts'
 import type { Arena } from '../../src/upstream/dialer.ts'
-import type { ProxyParts } from '../../src/upstream/proxy-dialer.ts'
-import type { HealthLog } from '../../src/upstream/proxy-health.ts'
-import { protocolOf, transportOf } from '../../src/upstream/proxy-kinds.ts'
-import { type ProxyCells, ProxyState } from '../../src/upstream/proxy-state.ts'
+import type { ProxyParts } from '../../src/upstream/proxy/proxy-dialer.ts'
+import type { HealthLog } from '../../src/upstream/proxy/proxy-health.ts'
+import { protocolOf, transportOf } from '../../src/upstream/proxy/proxy-kinds.ts'
+import { type ProxyCells, ProxyState } from '../../src/upstream/proxy/proxy-state.ts'
 
 const BINDING = { interface: '', mark: 0 }
 

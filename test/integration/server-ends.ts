@@ -5,7 +5,7 @@ import type { Listening } from '../../src/demo/listening.ts'
 import { type SocksServer, startSocksServer } from '../../src/demo/socks-server.ts'
 import { startUdpEcho } from '../../src/demo/udp-echo.ts'
 import { formatEndpoint, parseAddress } from '../../src/endpoint.ts'
-import type { Reply } from '../../src/upstream/socks5-codec.ts'
+import type { Reply } from '../../src/upstream/socks5/socks5-codec.ts'
 import { type BadSocks, startBadSocks } from '../helpers/bad-socks.ts'
 import { type Fault, scriptOf } from '../helpers/socks-faults.ts'
 

@@ -1,5 +1,5 @@
 /** What each parser of the codec fills, as it is before: nothing of it can come from a message. */
-import { addressFields } from '../../src/upstream/socks5-codec.ts'
+import { addressFields } from '../../src/upstream/socks5/socks5-codec.ts'
 
 export const greeting = () => ({ offersNone: false, offersPassword: false })
 export const method = () => ({ method: -1 })
