@@ -1,5 +1,5 @@
 import test from 'ava'
-import { besideIdle, compare, compareBesideIdle, describe } from './compare.ts'
+import { besideIdle, compare, compareBesideIdle, describe, nearer } from './compare.ts'
 import type { Counts } from './probe.ts'
 import type { Measured } from './run-measure.ts'
 import { countTokens } from './tokens.ts'
@@ -25,6 +25,21 @@ test('compare: outside of it the operation, the count, both figures and the tole
     'segment: call recv: base 0, found 1 (new, tolerance ±2 %): dearer',
   ])
   t.regex(describe(failures), /make cost-base/)
+})
+
+test('compare: of two measurements each count is the nearer one, and what both have is a failure', t => {
+  const base = measured({})
+  const [one, other] = [
+    measured({ 'wasm instructions': 1_400, 'js calls': 110, 'call recv': 1 }),
+    measured({ 'wasm instructions': 1_010, 'js calls': 120 }),
+  ]
+  t.deepEqual(nearer(base, one, other).operations.segment, {
+    ...COSTS,
+    'wasm instructions': 1_010,
+    'js calls': 110,
+    'call recv': 0,
+  })
+  t.is(compare(base, nearer(base, one, other)).failures.length, 1)
 })
 
 test('compare: what became cheaper asks for a new base', t => {

@@ -53,6 +53,19 @@ export function compare(base: Measured, found: Measured): Comparison {
   return { failures, notes }
 }
 
+/** Of each count that which is nearer to the base. Both were measured alike. */
+export function nearer(base: Measured, one: Measured, other: Measured): Measured {
+  const operations = Object.entries(one.operations).map(([operation, counts]) => {
+    const others = other.operations[operation] ?? {}
+    const chosen = union(counts, others).map(name => {
+      const [now, then, was] = [counts[name] ?? 0, others[name] ?? 0, base.operations[operation]?.[name] ?? 0]
+      return [name, Math.abs(now - was) <= Math.abs(then - was) ? now : then] as const
+    })
+    return [operation, Object.fromEntries(chosen)] as const
+  })
+  return { made: one.made, operations: Object.fromEntries(operations) }
+}
+
 /** Instructions depend on the compiler, heap and what V8 counts on Node. */
 function comparable(base: Made, found: Made): { notes: string[]; isComparable: (name: string) => boolean } {
   const skipped: string[] = []
