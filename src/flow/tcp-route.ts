@@ -46,7 +46,7 @@ export class TcpRoute implements RoutedFlow {
   readonly #host: RouteHost
   readonly #owner: RouteOwner
   /** The destination's address stands for `domain`, and is held until the end. */
-  readonly #isVirtual: boolean
+  #isHeld: boolean
   #look: FirstLook | undefined
 
   constructor(host: RouteHost, owner: RouteOwner) {
@@ -55,8 +55,8 @@ export class TcpRoute implements RoutedFlow {
     this.source = owner.client
     const { address, port } = owner.destination
     this.domain = host.router.names?.acquire(address)
-    this.#isVirtual = this.domain !== undefined && this.domain !== ''
-    this.destination = this.#isVirtual ? { name: this.domain!, port } : owner.destination
+    this.#isHeld = this.domain !== undefined && this.domain !== ''
+    this.destination = this.#isHeld ? { name: this.domain!, port } : owner.destination
   }
 
   begin(): void {
@@ -121,10 +121,11 @@ export class TcpRoute implements RoutedFlow {
     this.#look = undefined
   }
 
-  /** The flow is over. Once. */
+  /** The flow is over. Idempotent: where the stack stops meanwhile, it is called again. */
   end(): void {
     this.isPending = false
     this.#endLook()
-    if (this.#isVirtual) this.#host.router.names?.release(this.#owner.destination.address)
+    if (this.#isHeld) this.#host.router.names?.release(this.#owner.destination.address)
+    this.#isHeld = false
   }
 }

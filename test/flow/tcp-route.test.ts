@@ -16,6 +16,7 @@ const LOOK: Decision = { kind: 'look', why: '' }
 class Asked {
   readonly flows: RoutedFlow[] = []
   readonly held: string[] = []
+  released = 0
   verdict: ((decision: Decision) => void) | undefined
 }
 
@@ -27,7 +28,10 @@ function routerOf(dialer: TestDialer, asked: Asked, decide: Decide, virtual: Rea
       if (name) asked.held.push(name)
       return name
     },
-    release: address => void asked.held.splice(asked.held.indexOf(virtual[address.join('.')]!), 1),
+    release: address => {
+      asked.released++
+      asked.held.splice(asked.held.indexOf(virtual[address.join('.')]!), 1)
+    },
   }
   return {
     single: undefined,
@@ -235,6 +239,21 @@ test('tcp-route: a verdict that comes when its client has left dials nobody', as
   asked.verdict!({ kind: 'dial', dialer: rig.dialer, why: '' })
   await new Promise(resolve => setImmediate(resolve))
   t.is(rig.dialer.waiting.length, 0)
+})
+
+test('tcp-route: a stack that stops while a flow ends has its name released once', async t => {
+  const virtual = { '203.0.113.7': 'www.example.org' }
+  const { rig, asked } = await openDeciding(t, (_, dial) => dial, { virtual })
+  rig.send(segment(Flag.syn), segment(Flag.syn, { fromPort: 40_001 }))
+  const { exports } = rig.stack
+  const stops = () => {
+    throw new Error('unreachable')
+  }
+  Object.defineProperty(rig.stack, 'exports', { value: { ...exports, tg_tcp_release: stops } })
+  t.throws(() => rig.send(segment(Flag.rst, { seq: 1001 })), { message: 'unreachable' })
+  t.is(asked.released, 1)
+  rig.plane.close(false)
+  t.is(asked.released, 2)
 })
 
 test('tcp-route: close resets clients in each state', async t => {
