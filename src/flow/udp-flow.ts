@@ -5,7 +5,7 @@
 import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
 import type { FlowView } from '../options.ts'
 import { rowOf } from './datagram-queue.ts'
-import type { DatagramClient } from './datagram-service.ts'
+import type { DatagramClient, DatagramService } from './datagram-service.ts'
 import type { UdpHost, WayOwner } from './udp-host.ts'
 import { UdpRoutes } from './udp-routes.ts'
 import { UdpWay } from './udp-way.ts'
@@ -55,8 +55,13 @@ export class UdpFlow implements WayOwner, DatagramClient {
 
   /** Rows `from` … `to` of the stack's datagram table, all of this endpoint. */
   send(from: number, to: number): void {
-    const service = this.#host.datagramService
-    if (service === undefined) return this.#sendOn(from, to)
+    if (this.#host.datagramService === undefined) this.#sendOn(from, to)
+    else this.#sendServed(this.#host.datagramService, from, to)
+    // nothing is dialed for what a service answers, or a rule turns away
+    if (this.dials === 0) this.#host.stack.exports.tg_udp_dial_end(this.id)
+  }
+
+  #sendServed(service: DatagramService, from: number, to: number): void {
     let first = from
     for (let row = from; row < to; row++) {
       const { dest, family, port } = rowOf(this.#host.stack, row)
@@ -67,8 +72,6 @@ export class UdpFlow implements WayOwner, DatagramClient {
       service.receive(this, row)
     }
     this.#sendOn(first, to)
-    // nothing is dialed for what a service answers
-    if (this.dials === 0) this.#host.stack.exports.tg_udp_dial_end(this.id)
   }
 
   #sendOn(from: number, to: number): void {

@@ -79,14 +79,18 @@ export class UdpRoutes {
   }
 
   #courseOf(row: number): Course {
-    const { stack, router } = this.#host
-    const key = keyOf(stack, row)
+    const key = keyOf(this.#host.stack, row)
     const known = this.#courses.get(key)
-    if (known !== undefined && (known.way !== undefined || known.revision === router.revision)) return known
+    if (known !== undefined && (known.way !== undefined || this.#holds(known))) return known
     if (this.#courses.size >= MAX_COURSES) this.#courses.clear()
     const course = this.#decide(row)
     this.#courses.set(key, course)
     return course
+  }
+
+  /** A name that nobody holds may give its address to another before the next datagram. */
+  #holds({ revision, queue, flow }: Course): boolean {
+    return revision === this.#host.router.revision && (queue !== undefined || flow.domain === undefined)
   }
 
   #decide(row: number): Course {
@@ -110,8 +114,9 @@ export class UdpRoutes {
     void router.ask(course.flow).then(decision => {
       poller.turn(() => {
         if (!this.#closed) this.#onVerdict(course, decision, address)
-        if (course.flow.domain) router.names?.release(address)
       })
+      // also where there was no turn, for the stack has stopped
+      if (course.flow.domain) router.names?.release(address)
     })
   }
 

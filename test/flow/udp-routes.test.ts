@@ -139,6 +139,7 @@ test('udp-routes: rejected is port unreachable for each datagram at once, droppe
   t.deepEqual(rig.send(to('203.0.113.1'), to('203.0.113.1')).map(isPortUnreachable), [true, true])
   t.deepEqual(rig.send(to('203.0.113.1', 9)), [])
   t.is(rig.dialer.associations.length, 0)
+  t.is(rig.plane.counters().dials_in_flight, 0, 'others may be dialed for')
 })
 
 test('udp-routes: what was turned away has its way when the rules are others, what has one keeps it', async t => {
@@ -189,6 +190,37 @@ test('udp-routes: a virtual address whose name is not known any more is port unr
   const { rig, asked } = await openDeciding(t, (_, { office }) => office, { virtual: { '203.0.113.1': '' } })
   t.deepEqual(rig.send(to('203.0.113.1')).map(isPortUnreachable), [true])
   t.is(asked.length, 0)
+})
+
+test('udp-routes: what was decided for a virtual address that is not held is no truth of the name that it has next', async t => {
+  const virtual: Record<string, string> = { '203.0.113.1': '' }
+  const { rig, held } = await openDeciding(
+    t,
+    ({ domain }, { office }) => (domain === 'ads.example' ? { kind: 'reject', why: '' } : office),
+    { virtual },
+  )
+  t.deepEqual(rig.send(to('203.0.113.1')).map(isPortUnreachable), [true], 'no name')
+  virtual['203.0.113.1'] = 'ads.example'
+  t.deepEqual(rig.send(to('203.0.113.1')).map(isPortUnreachable), [true])
+  t.deepEqual(held, [])
+  virtual['203.0.113.1'] = 'www.example'
+  t.deepEqual(rig.send(to('203.0.113.1')), [])
+  t.deepEqual(
+    rig.dialer.associations.map(({ name }) => name),
+    ['www.example'],
+  )
+})
+
+test('udp-routes: a verdict that comes when the stack has stopped holds no name', async t => {
+  const virtual = { '203.0.113.1': 'a.example.org' }
+  const { rig, verdicts, held } = await openDeciding(t, () => ({ kind: 'ask', why: '' }), { virtual })
+  rig.send(to('203.0.113.1'))
+  t.deepEqual(held, ['a.example.org'])
+  rig.plane.close(false)
+  rig.poller.close()
+  verdicts[0]!({ kind: 'reject', why: '' })
+  await new Promise(resolve => setImmediate(resolve))
+  t.deepEqual(held, [])
 })
 
 test('udp-routes: datagrams wait for their verdict, in order', async t => {
