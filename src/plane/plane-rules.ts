@@ -10,6 +10,8 @@ export class PlaneRules {
   #active: ActiveRules = { kind: 'none' }
   #script: RulesScript | undefined
   #router: RulesRouter | undefined
+  /** One after the other: a script takes longer than tables. */
+  #last: Promise<unknown> = Promise.resolve()
   #closed = false
 
   constructor({ upstreams }: Pick<RulesTargets, 'upstreams'>, onComplaint: (message: string) => void) {
@@ -23,8 +25,15 @@ export class PlaneRules {
     this.#router = router
   }
 
-  /** Throws ConfigError, and then nothing has changed. */
-  async use(loaded: LoadedRules): Promise<void> {
+  /** Rejects with ConfigError, and then nothing has changed. */
+  use(loaded: LoadedRules): Promise<void> {
+    const done = this.#last.then(() => this.#use(loaded))
+    this.#last = done.catch(() => {})
+    return done
+  }
+
+  async #use(loaded: LoadedRules): Promise<void> {
+    if (this.#closed) return
     const script = loaded.kind === 'script' ? await this.#load(loaded.file) : undefined
     if (this.#closed) {
       await script?.close()

@@ -227,6 +227,19 @@ test('plane-rules: a script that others take the place of does not go on', async
   t.is(statSync(beats).size, size)
 })
 
+test('plane-rules: the last ones that were given hold, however long those before take', async t => {
+  const { router: found } = router()
+  const rules = new PlaneRules({ upstreams: ['proxy', 'office'] }, message => t.fail(message))
+  t.teardown(() => rules.close())
+  rules.attach(found)
+  const slow = `await new Promise(resolve => setTimeout(resolve, 300))\n${SCRIPT}`
+  await Promise.all([
+    rules.use({ kind: 'script', file: temporaryFile(t, 'slow.mjs', slow) }),
+    rules.use({ kind: 'tables', rules: compiled('- to: office') }),
+  ])
+  t.is(found.decide(flow(9)).why, 'rule 1: office')
+})
+
 test('plane-rules: a script that is being loaded when it is closed is let go of', async t => {
   const rules = new PlaneRules({ upstreams: ['proxy', 'office'] }, () => {})
   const using = rules.use({ kind: 'script', file: temporaryFile(t, 'rules.mjs', SCRIPT) })
