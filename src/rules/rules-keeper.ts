@@ -36,7 +36,17 @@ export class RulesKeeper {
   }
 
   /** At the start. Throws ConfigError. Changes are seen from then on. */
-  async load(): Promise<LoadedRules> {
+  load(): Promise<LoadedRules> {
+    return this.#inOrder(() => this.#load())
+  }
+
+  #inOrder<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work)
+    this.#last = done.catch(() => {})
+    return done
+  }
+
+  async #load(): Promise<LoadedRules> {
     const loaded = await loadRules(this.#source, this.#setup.targets, this.#closing.signal)
     if (this.#closing.signal.aborted) throw closed()
     this.#watch.set(filesOf(this.#source, loaded))
@@ -52,9 +62,7 @@ export class RulesKeeper {
 
   /** Reads them again, or `source` in their place. Rejects with ConfigError, which the log has then: nothing has changed. */
   reload(source?: RulesOptions): Promise<void> {
-    const done = this.#last.then(() => this.#reload(source ?? this.#source))
-    this.#last = done.catch(() => {})
-    return done
+    return this.#inOrder(() => this.#reload(source ?? this.#source))
   }
 
   async #reload(source: RulesOptions): Promise<void> {

@@ -15,9 +15,11 @@ export class FilesWatch {
   /** Told once for each folder that cannot be watched. */
   readonly #onTrouble: (folder: string, reason: string) => void
   readonly #watchers = new Map<string, FSWatcher>()
+  readonly #troubled = new Set<string>()
   #prints = new Map<string, string>()
   #timer: NodeJS.Timeout | undefined
   #since = 0
+  #closed = false
 
   constructor(onChange: () => void, onTrouble: (folder: string, reason: string) => void) {
     this.#onChange = onChange
@@ -27,11 +29,19 @@ export class FilesWatch {
   /** They are about to be read: changes from now on count. */
   look(): void {
     this.#prints = new Map([...this.#prints.keys()].map(file => [file, printOf(file)]))
+    this.#follow()
   }
 
   /** Absolute paths, in the place of those before. Of new ones, changes from now on count. */
   set(files: readonly string[]): void {
     this.#prints = new Map(files.map(file => [file, this.#prints.get(file) ?? printOf(file)]))
+    this.#follow()
+  }
+
+  /** The folders that links lead to by now. */
+  #follow(): void {
+    if (this.#closed) return
+    const files = [...this.#prints.keys()]
     const folders = new Set(files.flatMap(file => [dirname(file), dirname(realPath(file))]))
     for (const [folder, watcher] of this.#watchers) {
       if (folders.has(folder)) continue
@@ -44,11 +54,17 @@ export class FilesWatch {
   #watch(folder: string): void {
     try {
       const watcher = watch(folder, { persistent: false }, () => this.#onEvent())
-      watcher.on('error', error => this.#onTrouble(folder, error.message))
+      watcher.on('error', error => this.#tell(folder, error))
       this.#watchers.set(folder, watcher)
     } catch (error) {
-      this.#onTrouble(folder, error instanceof Error ? error.message : String(error))
+      this.#tell(folder, error)
     }
+  }
+
+  #tell(folder: string, error: unknown): void {
+    if (this.#troubled.has(folder)) return
+    this.#troubled.add(folder)
+    this.#onTrouble(folder, error instanceof Error ? error.message : String(error))
   }
 
   #onEvent(): void {
@@ -68,6 +84,7 @@ export class FilesWatch {
 
   /** Idempotent. */
   close(): void {
+    this.#closed = true
     clearTimeout(this.#timer)
     for (const watcher of this.#watchers.values()) watcher.close()
     this.#watchers.clear()

@@ -8,6 +8,7 @@ import type { RulesOptions } from '../../src/options.ts'
 import type { LoadedRules } from '../../src/rules/load-rules.ts'
 import { match } from '../../src/rules/matcher.ts'
 import { RulesKeeper } from '../../src/rules/rules-keeper.ts'
+import { FilesWatch } from '../../src/rules/watch-files.ts'
 import { temporaryFolder } from '../commands/tungate.ts'
 import { until } from '../helpers/sockets.ts'
 import { flow, UPSTREAMS } from './rig.ts'
@@ -87,6 +88,21 @@ test('rules-keeper: a file behind a link to another folder is seen to change', a
   t.is(ruleOf(used[0], 81), 1)
 })
 
+test('rules-keeper: a wrong file that a link leads to by now is seen to be mended', async t => {
+  const [folder, one, two] = [temporaryFolder(t), temporaryFolder(t), temporaryFolder(t)]
+  writeFileSync(join(one, 'rules.yaml'), PORT_80)
+  writeFileSync(join(two, 'rules.yaml'), '- to: ofice\n')
+  symlinkSync(join(one, 'rules.yaml'), join(folder, 'rules.yaml'))
+  const { keeper, used, lines } = keep(t, { ...EMPTY, file: join(folder, 'rules.yaml') })
+  await keeper.load()
+  symlinkSync(join(two, 'rules.yaml'), join(folder, 'rules.yaml.new'))
+  renameSync(join(folder, 'rules.yaml.new'), join(folder, 'rules.yaml'))
+  await soon(() => lines.length === 1, 'the error')
+  writeFileSync(join(two, 'rules.yaml'), PORT_81)
+  await until(() => used.length === 1, 'the right one', 5_000)
+  t.is(ruleOf(used[0], 81), 1)
+})
+
 test('rules-keeper: a list that changes is read again, a list that is new is watched', async t => {
   const folder = temporaryFolder(t)
   const file = join(folder, 'rules.yaml')
@@ -146,6 +162,20 @@ test('rules-keeper: reload() reads a source in the place of the former, and reje
   t.is(ruleOf(used[1], 80), 1, 'the last one that was right')
 })
 
+test('rules-keeper: a reload while it is loaded for the start comes behind it', async t => {
+  const folder = temporaryFolder(t)
+  const [slow, fast] = [join(folder, 'slow.mjs'), join(folder, 'fast.mjs')]
+  writeFileSync(slow, 'await new Promise(resolve => setTimeout(resolve, 1_500))\nexport default () => {}')
+  writeFileSync(fast, 'export default () => {}')
+  const { keeper } = keep(t, { ...EMPTY, file: slow })
+  const order: string[] = []
+  await Promise.all([
+    keeper.load().then(() => order.push('slow')),
+    keeper.reload({ ...EMPTY, file: fast }).then(() => order.push('fast')),
+  ])
+  t.deepEqual(order, ['slow', 'fast'])
+})
+
 test('rules-keeper: reloads come one after the other, in order', async t => {
   const { keeper, used } = keep(t, undefined)
   const ports = [80, 81, 82]
@@ -189,4 +219,17 @@ test('rules-keeper: what is under way when it is closed is given up', async t =>
   await t.throwsAsync(reload, { instanceOf: GatewayError, code: 'CLOSED' })
   t.is(used.length, 0)
   t.is(lines.length, 0)
+})
+
+test('watch-files: what is closed watches nothing any more', async t => {
+  const folder = temporaryFolder(t)
+  let changes = 0
+  const watch = new FilesWatch(
+    () => changes++,
+    (_, reason) => t.fail(reason),
+  )
+  watch.close()
+  watch.set([join(folder, 'rules.yaml')])
+  writeFileSync(join(folder, 'rules.yaml'), PORT_80)
+  await t.throwsAsync(until(() => changes > 0, 'a change', 500))
 })
