@@ -39,6 +39,8 @@ class TunGateway extends EventEmitter implements Gateway {
   #planes: Planes | undefined
   /** Made when there are rules. */
   #rules: RulesKeeper | undefined
+  /** As they were read last, for planes that are not made yet. */
+  #loaded: LoadedRules | undefined
   #isStarting = false
   /** Where addresses stand for names. */
   #names: NameKeeper | undefined
@@ -62,15 +64,15 @@ class TunGateway extends EventEmitter implements Gateway {
       throw new GatewayError('STARTED', 'a gateway starts once')
     }
     Socket.checkBinding(this.#options.bind)
-    const rules = this.#hasRules ? await this.#loadRules() : undefined
+    if (this.#hasRules) await this.#loadRules()
     // close() may have come while they were read
     this.#requireOpen()
-    this.#queues = openQueues(this.#options)
+    this.#queues = this.#openQueues()
     const failed = new Promise<never>((_, reject) => {
       this.#failStart = reject
     })
     try {
-      await Promise.race([this.#startPlanes(rules), failed])
+      await Promise.race([this.#startPlanes(), failed])
       this.#requireOpen()
     } catch (error) {
       await this.close()
@@ -90,34 +92,43 @@ class TunGateway extends EventEmitter implements Gateway {
   }
 
   /** First of all: when they are wrong, nothing was opened. */
-  async #loadRules(): Promise<LoadedRules> {
+  async #loadRules(): Promise<void> {
     this.#isStarting = true
     try {
-      return await (await this.#keeper()).load()
+      this.#loaded = await (await this.#keeper()).load()
     } finally {
       this.#isStarting = false
     }
   }
 
-  async #startPlanes(rules: LoadedRules | undefined): Promise<void> {
+  /** Without a device nobody waits for rules that change. */
+  #openQueues(): TunInfo[] {
+    try {
+      return openQueues(this.#options)
+    } catch (error) {
+      this.#rules?.close()
+      this.#rules = undefined
+      throw error
+    }
+  }
+
+  async #startPlanes(): Promise<void> {
     if (this.#options.dns.mode === 'map') this.#names = new NameKeeper(this.#options, this.#log)
     await this.#names?.start()
+    const [queue, ...more] = this.#queues
+    const threads = more.length === 0 ? undefined : await import('./plane/plane-threads.ts')
     this.#requireOpen()
     const setup = {
       options: this.#options,
-      rules,
+      rules: this.#loaded,
       names: this.#names?.memory,
       log: this.#log,
       onFatal: (error: GatewayError) => this.#fail(error),
     }
-    const [queue, ...more] = this.#queues
-    if (more.length === 0)
-      this.#planes = new Plane({ ...setup, queue: queue!, upstreamLog: this.#log, sockets: socketsPerPlane(1) })
-    else {
-      const { PlaneThreads } = await import('./plane/plane-threads.ts')
-      this.#requireOpen()
-      this.#planes = new PlaneThreads({ ...setup, queues: this.#queues })
-    }
+    this.#planes =
+      threads === undefined
+        ? new Plane({ ...setup, queue: queue!, upstreamLog: this.#log, sockets: socketsPerPlane(1) })
+        : new threads.PlaneThreads({ ...setup, queues: this.#queues })
     await this.#planes.start()
   }
 
@@ -130,7 +141,10 @@ class TunGateway extends EventEmitter implements Gateway {
       targets: { upstreams: Object.keys(upstreams), defaultUpstream: proxy },
       namesKnown: dns.mode === 'map',
       log: this.#log,
-      onRules: async rules => this.#planes?.useRules(rules),
+      onRules: async rules => {
+        if (this.#planes === undefined) this.#loaded = rules
+        else await this.#planes.useRules(rules)
+      },
     })
     return this.#rules
   }

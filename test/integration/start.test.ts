@@ -1,9 +1,12 @@
 /** The library's start() when it fails: what it rejects with, and that nothing is left. */
 import dns from 'node:dns/promises'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
+import { join } from 'node:path'
 import test from 'ava'
 import { createGateway, type GatewayInput, SystemError } from '../../src/gateway.ts'
 import { addon } from '../../src/io/addon.ts'
+import { temporaryFolder } from '../commands/tungate.ts'
 import { createNamespace, type Namespace } from '../helpers/namespaces.ts'
 
 let space: Namespace
@@ -62,6 +65,32 @@ test.serial('start: with an interface that there is the device is made, and clos
   t.is(gateway.tunName, 'tgs')
   await gateway.close()
   t.false(await hasDevice())
+})
+
+test.serial('start: rules that were given before it are those that it begins with', async t => {
+  const file = join(temporaryFolder(t), 'rules.mjs')
+  writeFileSync(file, 'export default () => undefined')
+  const gateway = createGateway(input())
+  t.teardown(() => gateway.close())
+  await gateway.reloadRules(file)
+  await gateway.start()
+  t.is(gateway.counters().script_asked, 0)
+})
+
+/** What inotify(7) watches for this process; the descriptor of the list itself is gone by then. */
+const watched = () =>
+  readdirSync('/proc/self/fdinfo')
+    .filter(fd => existsSync(`/proc/self/fdinfo/${fd}`))
+    .flatMap(fd => readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8').split('\n'))
+    .filter(line => line.startsWith('inotify ')).length
+
+test.serial('start: where no device can be made, no rules are watched either', async t => {
+  const file = join(temporaryFolder(t), 'rules.yaml')
+  writeFileSync(file, '- to: direct')
+  const before = watched()
+  const gateway = createGateway(input({ rules: file, tun: { name: 'tgs', pid: 2 ** 22 + 1 } }))
+  await t.throwsAsync(gateway.start(), { instanceOf: SystemError })
+  t.is(watched(), before)
 })
 
 test.serial('start: what breaks while it is under way rejects it, and is no event', async t => {
