@@ -33,13 +33,17 @@ interface Found extends Explanation {
   readonly notes: readonly string[]
   /** A script has decided. */
   readonly script?: string
+  /** No rule is asked: why. */
+  readonly instead?: string
 }
 
 /** Throws ConfigError: wrong words, and rules that are wrong. */
 export async function explainFlow(config: Config, request: ExplainRequest): Promise<string> {
   const asked = readAsked(config, request)
   const { file } = config.rules
-  const found = isScript(file) ? await judge(asked, file, targetsOf(config)) : decide(config, asked, rulesOf(config))
+  const found =
+    beforeRules(config, asked) ??
+    (isScript(file) ? await judge(asked, file, targetsOf(config)) : decide(config, asked, rulesOf(config)))
   return request.json ? `${JSON.stringify(document(config, found), undefined, 2)}\n` : text(config, found)
 }
 
@@ -93,6 +97,21 @@ function sourceOf({ tun }: Config, given: string | undefined, destination: Uint8
 
 // ---- what is decided ----
 
+/** As src/flow has them (dns-stream.ts, quic-refusal.ts). */
+const DNS_PORT = 53
+const QUIC_PORT = 443
+
+/** What the gateway does whatever the rules say. */
+function beforeRules({ dns, udp }: Config, { flow }: Asked): Found | undefined {
+  const { protocol, destination } = flow
+  const found = { rule: 0, name: '', needsLook: false, steps: [], flow, notes: [] }
+  if (destination.port === DNS_PORT && dns.mode !== 'forward')
+    return { ...found, target: '', instead: `the gateway itself answers questions for names (dns.mode ${dns.mode})` }
+  if (protocol === 'udp' && destination.port === QUIC_PORT && udp.quic === 'reject')
+    return { ...found, target: 'reject', instead: 'udp.quic says so' }
+  return undefined
+}
+
 function decide({ dns }: Config, { flow, sniffed }: Asked, rules: CompiledRules): Found {
   const before = explain(rules, flow)
   const notes: string[] = []
@@ -129,16 +148,19 @@ async function judge({ flow, sniffed }: Asked, file: string, targets: RulesTarge
 // ---- what is told ----
 
 function text(config: Config, found: Found): string {
-  const outcome =
-    found.script === undefined ? outcomeText(found) : `goes to ${found.target}: the script ${found.script} says so`
   const lines = [
     askedText(found.flow),
     ...stepLines(found),
     ...found.notes,
-    outcome,
+    outcomeOf(found),
     ...upstreamLines(config, found.target),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function outcomeOf(found: Found): string {
+  const reason = found.script === undefined ? found.instead : `the script ${found.script} says so`
+  return reason === undefined ? outcomeText(found) : `goes to ${found.target || 'no upstream'}: ${reason}`
 }
 
 /** A target, and where it leads: of a group the members, each once. */
@@ -155,7 +177,8 @@ function upstreamText(upstream: UpstreamOptions): string {
   return upstream.kind === 'chain' ? upstream.text : `${upstream.policy} of ${upstream.members.join(', ')}`
 }
 
-function document(config: Config, { flow, notes, script, rule, name, target, needsLook, steps }: Found) {
+function document(config: Config, found: Found) {
+  const { flow, notes, script, instead, rule, name, target, needsLook, steps } = found
   const { destination } = flow
   const upstream = config.upstreams[target]
   return {
@@ -170,6 +193,7 @@ function document(config: Config, { flow, notes, script, rule, name, target, nee
     upstream: upstream === undefined ? '' : upstreamText(upstream),
     needsLook,
     ...(script === undefined ? {} : { script }),
+    ...(instead === undefined ? {} : { instead }),
     notes,
     steps,
   }

@@ -106,12 +106,7 @@ function held(rules: CompiledRules, flow: RuleFlow, rule: RuleSummary, at: numbe
   return `${value}: ${entry} of ${text}`
 }
 
-/** For people: what is asked, a line for each rule, and what comes of it. */
-export function explanationLines(rules: CompiledRules, flow: RuleFlow): string[] {
-  const explained = explain(rules, flow)
-  return [askedText(flow), ...stepLines(explained), outcomeText(explained)]
-}
-
+/** For people: what is asked. */
 export function askedText(flow: RuleFlow): string {
   const { destination } = flow
   const isKnown = 'name' in destination || 'address' in destination

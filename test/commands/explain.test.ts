@@ -91,7 +91,7 @@ const CASES: [words: string, mode: 'map' | 'auto', outcome: string, also?: RegEx
   ['tcp 192.0.2.1:8999', 'auto', 'goes to spare: rule 5, unless the first bytes name another domain'],
   ['udp 192.0.2.1:8999', 'auto', 'goes to proxy: no rule takes it: the default'],
   ['udp 192.0.2.1:443', 'auto', 'goes to reject: rule 6 (no QUIC)'],
-  ['udp [2001:db8::9]:53', 'auto', 'goes to lab: rule 7', /^rule 7 takes it: destination 2001:db8::9/m],
+  ['udp [2001:db8::9]:54', 'auto', 'goes to lab: rule 7', /^rule 7 takes it: destination 2001:db8::9/m],
   [
     'tcp example.org:443 --source 10.0.0.2',
     'auto',
@@ -124,6 +124,20 @@ for (const [line, mode, outcome, also] of CASES)
     t.true(text.split('\n').includes(outcome), text)
     if (also !== undefined) t.regex(text, also)
     t.notRegex(text, /hunter2/)
+  })
+
+const ITSELF = 'goes to no upstream: the gateway itself answers questions for names'
+const QUIC = 'udp: { quic: reject }\n'
+for (const [line, more, outcome] of [
+  ['udp [2001:db8::9]:53', '', `${ITSELF} (dns.mode auto)`],
+  ['tcp 10.1.2.3:53', MAP, `${ITSELF} (dns.mode map)`],
+  ['tcp 10.1.2.3:53', 'dns: { mode: forward }\n', 'goes to direct: rule 1 (at home)'],
+  ['udp 10.1.2.3:443', QUIC, 'goes to reject: udp.quic says so'],
+  ['tcp 10.1.2.3:443', QUIC, 'goes to direct: rule 1 (at home)'],
+] as const)
+  test(`explain ${line}, ${more || 'by default'}: what the gateway does before any rule`, async t => {
+    const text = await explainFlow(configOf(t, more), request(line))
+    t.true(text.split('\n').includes(outcome), text)
   })
 
 test('explain --json: the same as a document', async t => {

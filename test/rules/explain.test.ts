@@ -1,5 +1,5 @@
 import test from 'ava'
-import { explain, explanationLines } from '../../src/rules/explain.ts'
+import { askedText, explain, outcomeText, stepLines } from '../../src/rules/explain.ts'
 import { match, NEEDS_LOOK, targetOf } from '../../src/rules/matcher.ts'
 import { targetText } from '../../src/rules/rule.ts'
 import { compiled, flow } from './rig.ts'
@@ -155,13 +155,14 @@ const CASES: [asked: Parameters<typeof flow>, last: string, steps: RegExp[]][] =
 for (const [asked, last, steps] of CASES) {
   test(`explain: ${JSON.stringify(asked)}`, t => {
     const found = flow(...asked)
-    const lines = explanationLines(RULES, found)
+    const explained = explain(RULES, found)
+    const lines = [askedText(found), ...stepLines(explained), outcomeText(explained)]
     t.is(lines.at(-1), last)
     steps.forEach((step, at) => {
       t.regex(lines[at + 1]!, step)
     })
     for (const line of lines) t.notRegex(line, /[\n\u202e]/)
-    const { rule, target, needsLook, steps: all } = explain(RULES, found)
+    const { rule, target, needsLook, steps: all } = explained
     t.is(all.at(-1)?.result === 'match' ? all.at(-1)!.number : 0, rule, 'the last step is the rule that takes it')
     t.is(all.filter(step => step.result === 'match').length, rule === 0 ? 0 : 1)
     const verdict = match(RULES, found)
@@ -171,7 +172,7 @@ for (const [asked, last, steps] of CASES) {
 }
 
 test('explain: what is asked stands on the first line', t => {
-  const head = (...asked: Parameters<typeof flow>) => explanationLines(RULES, flow(...asked))[0]
+  const head = (...asked: Parameters<typeof flow>) => askedText(flow(...asked))
   t.is(head('tcp', '192.0.2.1', 25), 'tcp 10.0.0.2:40000 to 192.0.2.1:25')
   t.is(head('udp', '2001:db8::1', 53, { domain: 'a.example' }), 'udp 10.0.0.2:40000 to [2001:db8::1]:53 (a.example)')
   t.is(head('tcp', 'a.example', 443, { source: 'fd00::2' }), 'tcp [fd00::2]:40000 to a.example:443')
