@@ -52,39 +52,3 @@ export interface Router {
   /** Of the dialers too. */
   close(): void
 }
-
-/** All flows through one upstream; with `names` those to virtual addresses by name. */
-export class SingleRouter implements Router {
-  readonly single: Dialer | undefined
-  readonly names: NameLookup | undefined
-  readonly revision = 0
-  readonly #dialer: Dialer
-  readonly #decision: Decision
-
-  constructor(dialer: Dialer, names?: NameLookup) {
-    this.single = names === undefined ? dialer : undefined
-    this.names = names
-    this.#dialer = dialer
-    this.#decision = { kind: 'dial', dialer, why: '' }
-  }
-
-  decide(): Decision {
-    return this.#decision
-  }
-
-  async ask(): Promise<Decision> {
-    return this.#decision
-  }
-
-  isUpstream(endpoint: IpEndpoint): boolean {
-    return this.#dialer.isUpstream(endpoint)
-  }
-
-  counters(): Record<string, number> {
-    return this.#dialer.counters()
-  }
-
-  close(): void {
-    this.#dialer.close()
-  }
-}
