@@ -63,6 +63,11 @@ export class ScriptThread {
     await this.#worker.terminate()
   }
 
+  /** As if it had ended by itself. */
+  end(reason: string): void {
+    this.#end(reason)
+  }
+
   #send(request: ScriptRequest): void {
     if (!this.#isOver) this.#worker.postMessage(request)
   }

@@ -43,6 +43,8 @@ export interface ScriptLimits {
   readonly cacheMs: number
   /** Verdicts that are under way, late ones too; more flows go by the default. */
   readonly maxRunning: number
+  /** Where no more may be under way and one has been for so long, it never comes: the thread is started again. */
+  readonly endlessMs: number
   readonly heapMb: number
 }
 
@@ -55,6 +57,7 @@ const LIMITS: ScriptLimits = {
   cacheEntries: 4_096,
   cacheMs: 60_000,
   maxRunning: 1_024,
+  endlessMs: 10_000,
   heapMb: 64,
 }
 
@@ -63,6 +66,7 @@ const TYPESCRIPT = ['.ts', '.mts', '.cts']
 
 interface Running {
   readonly flow: ScriptFlow
+  readonly since: number
   readonly timer: NodeJS.Timeout
   /** Undefined once the flow waits no longer. */
   settle: ((target: Target | undefined) => void) | undefined
@@ -111,6 +115,7 @@ export class RulesScript {
     }
     if (this.#running.size >= this.#limits.maxRunning) {
       this.#complain('full', `has ${this.#running.size} verdicts under way`)
+      this.#endEndless()
     } else if (this.#thread?.answers) return this.#ask(this.#thread, asked)
     this.#counters.late++
     return undefined
@@ -132,9 +137,17 @@ export class RulesScript {
     const id = ++this.#lastId
     return new Promise(settle => {
       const timer = setTimeout(() => this.#onLate(thread, id), this.#limits.verdictMs)
-      this.#running.set(id, { flow, timer, settle })
+      this.#running.set(id, { flow, since: performance.now(), timer, settle })
       thread.ask(id, flow)
     })
+  }
+
+  /** The first in the map is the oldest. */
+  #endEndless(): void {
+    const [oldest] = this.#running.values()
+    const { endlessMs } = this.#limits
+    if (oldest !== undefined && performance.now() - oldest.since > endlessMs)
+      this.#thread?.end(`has waited for a verdict for more than ${endlessMs} ms`)
   }
 
   #onLate(thread: ScriptThread, id: number): void {

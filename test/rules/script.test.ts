@@ -231,6 +231,22 @@ test(`script: TypeScript is ${canStrip ? 'run' : 'refused by a Node.js that cann
   t.deepEqual(await (await loaded).rules.verdict(flow('tcp', '192.0.2.1', 1)), { kind: 'drop' })
 })
 
+test('script: promises that never come do not take the places of verdicts for ever', async t => {
+  const { rules, complaints } = await script(
+    t,
+    "export default flow => (flow.port < 10 ? new Promise(() => {}) : 'direct')",
+    { maxRunning: 3, endlessMs: 200, verdictMs: 200, hangMs: 60_000, backoffMs: 10 },
+  )
+  await Promise.all([1, 2, 3].map(port => rules.verdict(flow('tcp', '192.0.2.1', port))))
+  let port = 1000
+  await until(async () => (await rules.verdict(flow('tcp', '192.0.2.1', port++)))?.kind === 'direct')
+  t.is(rules.counters().restarts, 1)
+  t.true(
+    complaints.some(line => /has waited for a verdict for more than 200 ms, and is started again/.test(line)),
+    complaints.join('\n'),
+  )
+})
+
 test('script: more verdicts than may be under way go by the default at once', async t => {
   const { rules, complaints } = await script(t, 'export default () => new Promise(() => {})', { maxRunning: 3 })
   const waiting = [1, 2, 3].map(port => rules.verdict(flow('tcp', '192.0.2.1', port)))
