@@ -149,13 +149,6 @@ export class AnswerCache {
     return false
   }
 
-  clear(): void {
-    this.#kept.clear()
-    this.#oldest = undefined
-    this.#newest = undefined
-    this.#bytes = 0
-  }
-
   #put(key: string, answer: string, lifetime: Lifetime, now: number): boolean {
     const size = sizeOf(key, answer)
     if (size > this.#limits.bytes || this.#limits.entries < 1) return false

@@ -99,7 +99,6 @@ export class PlaneNames {
         isOurs: address =>
           this.#addresses.indexOf(address) !== NO_INDEX ||
           own.some(each => each !== undefined && sameAddress(each, address)),
-        onWrap: () => this.#cache.clear(),
       },
       dns.resolver,
     )

@@ -14,8 +14,6 @@ import type { WayMemory } from './way.ts'
 
 /** Resolvers of clients at a time. */
 export const MAX_RESOLVERS = 256
-/** Numbers that name them in the cache; then they begin anew, and so does the cache. */
-const MAX_NUMBER = 65_535
 
 const HTTPS_PORT = 443
 
@@ -32,8 +30,6 @@ export interface ResolverParts {
   readonly dialTls?: (resolver: ResolverAddress, listener: DialListener) => Dial
   /** Addresses at which there can be no resolver: our own, and those that stand for names. */
   readonly isOurs: (address: Uint8Array) => boolean
-  /** Numbers begin anew: what is cached by them means something else. */
-  readonly onWrap: () => void
 }
 
 export class Resolvers {
@@ -45,9 +41,6 @@ export class Resolvers {
   /** By address and port as text, first the one that was asked longest ago. */
   readonly #known = new Map<string, Resolver>()
   readonly #own: Rung[] = []
-  /** Of the next; those of the configuration have the first ones. */
-  #number = 1
-  #directs = 0
   #last: { endpoint: IpEndpoint; resolver: Resolver } | undefined
 
   constructor(parts: ResolverParts, common: readonly ResolverAddress[]) {
@@ -73,14 +66,9 @@ export class Resolvers {
 
   #make(name: string, endpoint: IpEndpoint): Resolver {
     if (this.#known.size >= MAX_RESOLVERS) this.#forgetOldest()
-    if (this.#number === MAX_NUMBER) {
-      this.#number = 1 + this.#directs
-      this.#known.clear()
-      this.#parts.onWrap()
-    }
     const asked = this.#parts.isOurs(endpoint.address) ? [] : this.#proxied(endpoint)
     const rungs = [...asked, ...this.#shared.filter(rung => !asked.includes(rung))]
-    return { prefix: String.fromCharCode(this.#number++), name, rungs, answeredBy: undefined }
+    return { prefix: `${name} `, name, rungs, answeredBy: undefined }
   }
 
   #forgetOldest(): void {
@@ -138,7 +126,7 @@ export class Resolvers {
     return rung
   }
 
-  /** One that is asked beside the tun; before the first of a client. */
+  /** One that is asked beside the tun: it may know other names than the same address does behind the proxy. */
   direct(address: ResolverAddress): Resolver {
     const { memory, poller, binding, counters } = this.#parts
     const endpoint = endpointOf(address)
@@ -150,8 +138,7 @@ export class Resolvers {
       rungs.unshift(new Rung('udp, directly', target, way))
     }
     this.#own.push(...rungs)
-    this.#directs++
-    return { prefix: String.fromCharCode(this.#number++), name: target, rungs, answeredBy: undefined }
+    return { prefix: `direct ${target} `, name: target, rungs, answeredBy: undefined }
   }
 
   close(): void {

@@ -67,7 +67,10 @@ export class Rung {
 
 /** Whom a client asked, or whom the configuration names for its name. */
 export interface Resolver {
-  /** In front of the keys of its answers: what one resolver said is not what another would. */
+  /**
+   * In front of the keys of its answers: what one resolver said is not what another would. It says who that is, for the cache
+   * outlives a stack, and its resolvers with it.
+   */
   readonly prefix: string
   /** `192.0.2.1:53`. */
   readonly name: string

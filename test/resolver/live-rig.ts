@@ -140,7 +140,6 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
       // what is inside TLS is the same without
       dialTls: ({ host, port }, listener) => dialer.connect({ address: parseAddress(host)!, port }, CLIENT, listener),
       isOurs: () => false,
-      onWrap: () => {},
     },
     choices.common ?? [],
   )
