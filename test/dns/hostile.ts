@@ -6,7 +6,6 @@ import { decode } from 'dns-packet'
 import { writeError, writeForwarded } from '../../src/dns/answer.ts'
 import { AnswerCache } from '../../src/dns/cache.ts'
 import { answerFromMap, FORWARD, FORWARD_WITHOUT_HINTS } from '../../src/dns/map-answers.ts'
-import { describeAnswer } from '../../src/dns/message.ts'
 import { NameMap } from '../../src/dns/name-map.ts'
 import { emptyQuery, nameOf, parseQuery, SILENCE, SOUND, sameQuestion } from '../../src/dns/question.ts'
 import { withoutHints } from '../../src/dns/service-hints.ts'
@@ -158,7 +157,6 @@ export class Hostile {
     if (verdict === 'failed') this.#cache.failed(query, this.#nowMs)
     if (verdict === 'accepted') this.#useAnswer(asked, bytes, this.#answer.bytes)
     this.#askCache(asked)
-    if (random.once(32)) describeAnswer(bytes, bytes.length)
   }
 
   #makeAnswer(sent: Buffer): Buffer {
