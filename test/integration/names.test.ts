@@ -156,6 +156,38 @@ names('in map mode a name has a virtual address, and the proxy is given the name
   t.not(refused.code, 0, 'an address that stands for nothing')
 })
 
+names('in map mode datagrams go to the name, and what answers there comes from the virtual address', async t => {
+  await world.far.call('startUdpEchoes', [WEB], 7)
+  await startDante(world.server, { port: 1_092, internal: [PROXY4], external: ['lo'] })
+  await start(['--dns-mode', 'map'], { proxy: `socks5://${PROXY4}:1092` })
+  const queries = await gateway.counter('dns_upstream_queries')
+  for (const [type, any] of [
+    ['A', '0.0.0.0'],
+    ['AAAA', '::'],
+  ] as const) {
+    const [address] = await short('www.example.org', type)
+    const { id } = await world.near.call('openUdp', any)
+    const digests = [
+      await world.near.call('sendUdp', id, 100, 7, address!),
+      await world.near.call('sendUdp', id, 1_200, 7, address!),
+    ]
+    await until(async () => (await world.near.call('viewUdp', id)).got.length === 2, 'both echoes')
+    const { got } = await world.near.call('viewUdp', id)
+    t.deepEqual(
+      got.map(({ from, port, sha256 }) => [from, port, sha256]),
+      digests.map(sha256 => [address, 7, sha256]),
+    )
+    t.is(await gateway.counter('dns_names_live'), 1)
+    await world.near.call('closeUdp', id)
+  }
+  t.is(await gateway.counter('dns_upstream_queries'), queries, 'it is the proxy who looks the name up')
+  const { id } = await world.near.call('openUdp', '0.0.0.0')
+  await world.near.call('connectUdp', id, '198.18.77.77', 7)
+  await world.near.call('sendUdp', id, 10)
+  await until(async () => (await world.near.call('viewUdp', id)).error === 'ECONNREFUSED', 'port unreachable')
+  await world.near.call('closeUdp', id)
+})
+
 names('in map mode other types are forwarded, and service records have no hints', async t => {
   t.is((await short('big.example.org', 'TXT')).length, 20)
   t.is(await statusOf('www.example.org', 'HTTPS'), 'NOERROR')
