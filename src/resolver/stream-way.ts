@@ -173,16 +173,18 @@ export class StreamWay implements Way, DialListener, Watcher {
       words[scratch / 4 + 1] = filled
       const taken = this.#socket.poller.io.writev(this.#socket.fd, scratch, 1)
       if (taken === EAGAIN) this.#writable = false
-      else if (taken < 0) return this.#broke()
+      else if (taken < 0) return this.#broke(this.#socket)
       else this.#sent(taken)
     }
   }
 
-  /** Nothing more can be written; answers may have come before that. */
-  #broke(): void {
+  /** Nothing more can be written; answers may have come before that. Their clients hear of it when who asks has been told. */
+  #broke(socket: Socket): void {
     this.#writable = false
-    this.#read()
-    if (this.#socket !== undefined) this.#lost('the connection to the resolver broke')
+    socket.poller.later(() => {
+      if (this.#socket === socket) this.#read()
+      if (this.#socket === socket) this.#lost('the connection to the resolver broke')
+    })
   }
 
   #sent(taken: number): void {

@@ -44,7 +44,7 @@ export interface Way {
   readonly heldUntil: number
   /** Makes the query; nothing is sent yet. */
   prepare(inquiry: Inquiry, choices: AskChoices, nowMs: number): Attempt
-  /** Datagrams may be sent again, streams lose nothing. The attempt may have failed when this returns. */
+  /** Datagrams may be sent again, streams lose nothing. The attempt may have failed when this returns; no other has ended. */
   send(attempt: Attempt, nowMs: number): void
   withdraw(attempt: Attempt): void
   close(): void

@@ -151,7 +151,7 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
     poller.close()
     if (failures.length > 0) throw failures[0]
   })
-  const ask = async (port: number, name: string, isStream = false): Promise<Decoded> => {
+  const ask = async (port: number, name: string, isStream = false, onAnswer = () => {}): Promise<Decoded> => {
     const message = makeQuery(name, { udpBytes: 1_232 })
     const out = room()
     const length = service.answer(out, message, message.length, isStream, resolvers.at(LOOPBACK, port))
@@ -160,6 +160,7 @@ export async function openLive(t: ExecutionContext, choices: LiveChoices = {}) {
     service.ask({
       onAnswer(answer, count) {
         told = decoded(answer, count)
+        onAnswer()
       },
     })
     await until(() => told !== undefined, 'an answer', 60_000)

@@ -264,3 +264,25 @@ test('ways: nobody listens where a suffix leads: SERVFAIL at once', async t => {
   t.deepEqual(data(await ask(1, 'db.cluster.local')), ['SERVFAIL'])
   t.true(performance.now() - start < 1_500)
 })
+
+test('ways: who asks hears of no other question within that call, whatever the connection does then', async t => {
+  const heard: string[] = []
+  let within = ''
+  let last: Promise<Decoded> | undefined
+  const resolver = await startResolver(t, {
+    tcp: (query, reply, socket) => {
+      reply(right(query))
+      if (last !== undefined) return
+      socket.resetAndDestroy()
+      within = 'within the call'
+      last = ask(1, 'b.example.org')
+      within = 'later'
+    },
+  })
+  const { ask, split, resolvers } = await openLive(t)
+  split.set('example.org', resolvers.direct({ protocol: 'tcp', host: '127.0.0.1', port: resolver.port }))
+  const first = ask(1, 'a.example.org', false, () => void heard.push(within))
+  t.deepEqual(data(await first), ['NOERROR', '192.0.2.80'])
+  t.deepEqual(data(await last!), ['NOERROR', '192.0.2.80'])
+  t.deepEqual(heard, ['later'])
+})
