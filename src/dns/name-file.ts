@@ -39,10 +39,11 @@ export interface LoadedNames extends SavedNames {
 /**
  * Writes the file anew beside the old one (`.new`), forces it to the disk and puts it in its place: at any moment one of
  * the two is there whole. Readable for its owner alone. Rejects with the error of the file system; the old file is then still
- * there. Not to be called again before it is done.
+ * there, as is what is no regular file. Not to be called again before it is done.
  */
 export async function saveNames(path: string, saved: SavedNames, addresses: VirtualAddresses): Promise<void> {
   const draft = `${path}.new`
+  await sizeOf(path)
   try {
     const file = await open(draft, 'w', 0o600)
     try {
@@ -93,13 +94,13 @@ export async function loadNames(path: string, addresses: VirtualAddresses): Prom
   return parseNames(await readFile(path), addresses)
 }
 
+/** Undefined where there is none. To read from a pipe could take for ever, and a device is nobody's to replace. */
 async function sizeOf(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).size
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+  })
+  if (found?.isFile() === false) throw new Error('it is no regular file')
+  return found?.size
 }
 
 function damaged(damage: string): LoadedNames {

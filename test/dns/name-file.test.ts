@@ -1,4 +1,5 @@
-import { chmod, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -160,8 +161,20 @@ test('name-file: one that is there and cannot be read is an error', async t => {
   await writeFile(path, '')
   await chmod(path, 0)
   // Root reads everything; a folder is no file for anybody.
-  await t.throwsAsync(loadNames(folder, addresses), { code: 'EISDIR' })
+  await t.throwsAsync(loadNames(folder, addresses), { message: /no regular file/ })
   if (process.getuid?.() !== 0) await t.throwsAsync(loadNames(path, addresses), { code: 'EACCES' })
+})
+
+test('name-file: what is no file is neither waited for nor replaced', async t => {
+  const { folder, path } = await place(t)
+  execFileSync('mkfifo', [path])
+  await symlink('/dev/null', join(folder, 'nothing'))
+  for (const each of [path, join(folder, 'nothing')]) {
+    await t.throwsAsync(loadNames(each, addresses), { message: /no regular file/ })
+    await t.throwsAsync(saveNames(each, mapOf(['a.example']).save(), addresses), { message: /no regular file/ })
+  }
+  t.true((await stat(path)).isFIFO())
+  t.true((await stat(join(folder, 'nothing'))).isCharacterDevice())
 })
 
 test('name-file: names come and go while it is written', async t => {
