@@ -14,6 +14,7 @@ import { Resolvers } from '../resolver/resolvers.ts'
 import type { Resolver } from '../resolver/rung.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Dialer } from '../upstream/dialer.ts'
+import { TlsDials } from '../upstream/transport/tls-dial.ts'
 
 /** RFC 2544: a network for measurements, which nobody on the Internet has. */
 const NETWORK4 = Uint8Array.of(198, 18, 0, 0)
@@ -88,6 +89,7 @@ export class PlaneNames {
       clock: sharedClock,
       turn: work => poller.turn(work),
     })
+    const tls = new TlsDials(poller, dialer)
     const own = [tun.address4, tun.address6].map(text => parseAddress(text.split('/')[0]!))
     const resolvers = new Resolvers(
       {
@@ -96,6 +98,7 @@ export class PlaneNames {
         dialer,
         binding: bind,
         counters: service.counters,
+        dialTls: (resolver, listener) => tls.connect(resolver, listener),
         isOurs: address =>
           this.#addresses.indexOf(address) !== NO_INDEX ||
           own.some(each => each !== undefined && sameAddress(each, address)),

@@ -26,8 +26,8 @@ export interface ResolverParts {
   readonly dialer: Pick<Dialer, 'connect' | 'associate'>
   readonly binding: Binding
   readonly counters: DatagramCounters
-  /** A connection through the proxy with TLS on it; without it resolvers that are spoken to so are left out. */
-  readonly dialTls?: (resolver: ResolverAddress, listener: DialListener) => Dial
+  /** A connection through the proxy with TLS on it. */
+  readonly dialTls: (resolver: ResolverAddress, listener: DialListener) => Dial
   /** Addresses at which there can be no resolver: our own, and those that stand for names. */
   readonly isOurs: (address: Uint8Array) => boolean
 }
@@ -108,7 +108,6 @@ export class Resolvers {
 
   #encrypted(address: ResolverAddress, destination: Destination): Rung[] {
     const { memory, dialTls } = this.#parts
-    if (dialTls === undefined) return []
     const { protocol, port, path = '/' } = address
     const authority = formatEndpoint(destination)
     const host = port === HTTPS_PORT ? authority.slice(0, authority.lastIndexOf(':')) : authority

@@ -1,5 +1,6 @@
 /** TLS, or a Unix socket, in front of a proxy that has neither: functions of a process in a namespace (agent.ts). */
 import { once } from 'node:events'
+import { createServer as createHttpsServer } from 'node:https'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createServer as createTlsServer } from 'node:tls'
@@ -66,4 +67,28 @@ export async function cutFronts(): Promise<number> {
   const sockets = [...open]
   for (const socket of sockets) socket.end()
   return sockets.length
+}
+
+/** A resolver that is spoken to by HTTPS (RFC 8484), in front of one that takes TCP. Until `stop('https-resolver')`. */
+export async function startHttpsResolver({ host, port, to, cert, key }: TlsFrontOptions): Promise<void> {
+  const server = createHttpsServer({ cert, key }, (request, response) => {
+    const resolver = connect({ ...to, noDelay: true })
+    const parts: Buffer[] = []
+    request.on('data', (part: Buffer) => parts.push(part))
+    request.on('end', () => {
+      const query = Buffer.concat(parts)
+      resolver.write(Buffer.concat([Uint8Array.of(query.length >> 8, query.length & 255), query]))
+    })
+    let answer = Buffer.alloc(0)
+    resolver.on('error', () => response.destroy())
+    resolver.on('data', part => {
+      answer = Buffer.concat([answer, part])
+      if (answer.length < 2 || answer.length < 2 + answer.readUInt16BE(0)) return
+      resolver.destroy()
+      response.setHeader('Content-Type', 'application/dns-message')
+      response.end(answer.subarray(2))
+    })
+  })
+  keep('https-resolver', server)
+  await listenOn(server, host, port)
 }

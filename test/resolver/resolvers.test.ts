@@ -16,6 +16,7 @@ function open() {
     dialer: { connect: nobody, associate: nobody },
     binding: { mark: 0, interface: '' },
     counters: { dns_foreign_answers: 0 },
+    dialTls: nobody,
     isOurs: () => false,
   }
   const resolvers = new Resolvers(parts, [])
