@@ -2,8 +2,11 @@
 
 const FREE = 0
 const TAKEN = 1
-/** Who holds it for so long was ended in the middle of its work, and the gateway with it. */
-const STEAL_MS = 1_000
+/**
+ * Waits of a millisecond. Who holds it for so long was ended in the middle of its work, and the gateway with it. Counted, for the clock
+ * goes on while the whole process is stopped, and its holder with it.
+ */
+const STEAL_WAITS = 1_000
 
 export class Lock {
   readonly #cell: Int32Array
@@ -17,8 +20,8 @@ export class Lock {
 
   take(): void {
     if (!this.#isShared) return
-    for (const start = performance.now(); Atomics.compareExchange(this.#cell, 0, FREE, TAKEN) !== FREE; )
-      if (Atomics.wait(this.#cell, 0, TAKEN, 1) === 'timed-out' && performance.now() - start > STEAL_MS) return
+    for (let waits = 0; Atomics.compareExchange(this.#cell, 0, FREE, TAKEN) !== FREE; )
+      if (Atomics.wait(this.#cell, 0, TAKEN, 1) === 'timed-out' && ++waits === STEAL_WAITS) return
   }
 
   release(): void {
