@@ -31,6 +31,8 @@ export const BY_LENGTH: Framing = {
 
 const MEDIA_TYPE = 'application/dns-message'
 const MAX_HEAD_BYTES = 16_384
+/** Of a message in chunks, with what is said of these. */
+const MAX_CHUNKED_BYTES = 4 * MAX_MESSAGE_BYTES
 const END_OF_HEAD = '\r\n\r\n'
 const END_OF_LINE = '\r\n'
 
@@ -72,6 +74,7 @@ function chunked(received: Buffer, from: number, end: number): Framed | 'malform
   const parts: Buffer[] = []
   let length = 0
   for (let at = from; ; ) {
+    if (at - from > MAX_CHUNKED_BYTES) return 'malformed'
     const lineEnd = received.subarray(at, end).indexOf(END_OF_LINE)
     if (lineEnd < 0) return end - at > MAX_HEAD_BYTES ? 'malformed' : undefined
     const size = /^([0-9a-f]{1,5})\s*(;.*)?$/i.exec(received.toString('latin1', at, at + lineEnd))?.[1]

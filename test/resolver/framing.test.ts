@@ -43,6 +43,7 @@ test('framing: a request is what RFC 8484 says', t => {
   )
 })
 
+const TALKATIVE = `1;${'x'.repeat(8_000)}\r\nx\r\n`.repeat(40)
 const malformed: readonly [string, string | Buffer][] = [
   ['another status', 'HTTP/1.1 429 Too Many\r\nContent-Length: 0\r\n\r\n'],
   ['no HTTP', 'SSH-2.0\r\n\r\n'],
@@ -52,6 +53,7 @@ const malformed: readonly [string, string | Buffer][] = [
   ['a head without end', Buffer.alloc(16_384, 'x')],
   ['a chunk that is none', response(['Transfer-Encoding: chunked'], 'zz\r\n')],
   ['chunks that are too long', response(['Transfer-Encoding: chunked'], 'fffff\r\n')],
+  ['chunks without end, of one byte and much about it', response(['Transfer-Encoding: chunked'], TALKATIVE)],
 ]
 
 for (const [name, text] of malformed)
