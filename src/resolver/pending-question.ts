@@ -14,8 +14,8 @@ export const ATTEMPT_MS = 2_000
 const REPEAT_MS = 700
 /** A way of which it is not known whether it works gets company after so long. */
 const UNPROVEN_MS = 400
-/** Programs wait 5 s for their resolver (resolv.conf(5)): no later than that they get SERVFAIL. */
-const QUESTION_MS = 4_900
+/** Programs wait 5 s for their resolver (resolv.conf(5)): with a look more, and the way to them, they get SERVFAIL before that. */
+const QUESTION_MS = 4_800
 
 /** Milliseconds between looks at what is pending. */
 export const TICK_MS = 100

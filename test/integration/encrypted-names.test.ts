@@ -43,7 +43,7 @@ async function start(resolver: string, ...more: string[]): Promise<void> {
 }
 
 async function dig(name: string, ...more: string[]): Promise<string> {
-  const { stdout } = await world.client.run('dig', [`@${ASKED}`, '+tries=1', '+time=6', ...more, name])
+  const { stdout } = await world.client.run('dig', [`@${ASKED}`, '+tries=1', '+time=5', ...more, name])
   return stdout.trim()
 }
 
@@ -97,3 +97,21 @@ names('the certificate of another: SERVFAIL, and the log says why', async t => {
   await until(() => gateway.logged('names cannot be resolved').length > 0, 'a warning')
   t.regex(String(gateway.logged('names cannot be resolved')[0]!.reason), /the resolver's certificate is refused/)
 })
+
+for (const [state, fault] of [
+  ['silent', ['silent']],
+  ['silent after the request', ['silent after the request']],
+  ['away', undefined],
+] as const)
+  names(`a proxy that is ${state}: SERVFAIL within the 5 s of programs, by UDP and TCP`, async t => {
+    const port = await world.far.call('startFaulty', PROXY4)
+    if (fault === undefined) await world.far.call('stop', 'faulty')
+    else {
+      t.teardown(() => world.far.call('stop', 'faulty'))
+      await world.far.call('setFault', ...fault)
+    }
+    gateway = await world.gateway({ proxy: `socks5://${PROXY4}:${port}` })
+    const all = await Promise.all([dig('www.example.org'), dig('n.example.org', '+tcp')])
+    for (const text of all) t.regex(text, /status: SERVFAIL/)
+    t.is(await gateway.counter('dns_pending'), 0)
+  })
