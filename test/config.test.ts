@@ -39,7 +39,7 @@ test('config/default.yaml: gives the same configuration as no file', t => {
   t.deepEqual(load(['--config', join(root, 'config/default.yaml')]).config, load([]).config)
 })
 
-for (const name of ['sidecar', 'system-wide']) {
+for (const name of ['routing', 'sidecar', 'system-wide']) {
   test(`config/${name}.yaml: is right, and differs from the defaults`, t => {
     const { config, origins } = load(
       ['--config', join(root, `config/${name}.yaml`), '--proxy', 'socks5://h', '--proxy-password-file='],
