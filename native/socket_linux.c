@@ -113,6 +113,23 @@ int socket_error(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ? -errno : -error;
 }
 
+int socket_local_endpoint(int fd, void *address, size_t size) {
+  struct sockaddr_storage name;
+  socklen_t length = sizeof name;
+  if (getsockname(fd, (struct sockaddr *)&name, &length) < 0) return -errno;
+  const struct sockaddr_in *v4 = (const struct sockaddr_in *)&name;
+  const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&name;
+  if (name.ss_family == AF_INET && size == sizeof v4->sin_addr) {
+    memcpy(address, &v4->sin_addr, size);
+    return ntohs(v4->sin_port);
+  }
+  if (name.ss_family == AF_INET6 && size == sizeof v6->sin6_addr) {
+    memcpy(address, &v6->sin6_addr, size);
+    return ntohs(v6->sin6_port);
+  }
+  return -EINVAL;
+}
+
 int socket_shutdown_write(int fd) { return shutdown(fd, SHUT_WR) < 0 ? -errno : 0; }
 
 void socket_reset_on_close(int fd) {

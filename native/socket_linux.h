@@ -44,6 +44,8 @@ int socket_pair(int fds[2]);
 
 /** Takes SO_ERROR. */
 int socket_error(int fd);
+/** Its own port, 0 while it has none, and its address into `address`, of 4 or 16 bytes by its family: -EINVAL for another `size`. */
+int socket_local_endpoint(int fd, void *address, size_t size);
 int socket_shutdown_write(int fd);
 /** Makes the close() to come an abort: TCP sends RST (SO_LINGER with 0 seconds). */
 void socket_reset_on_close(int fd);

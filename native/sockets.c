@@ -107,6 +107,10 @@ static napi_value write_bytes_function(napi_env env, napi_callback_info info) {
   return move_bytes(env, info, socket_write_bytes);
 }
 
+static napi_value local_endpoint_function(napi_env env, napi_callback_info info) {
+  return move_bytes(env, info, socket_local_endpoint);
+}
+
 static napi_value socket_error_function(napi_env env, napi_callback_info info) {
   napi_value arguments[ARGUMENTS_MAX];
   arguments_of(env, info, arguments);
@@ -144,6 +148,7 @@ void sockets_define(napi_env env, napi_value exports) {
       {"socketPair", socket_pair_function},
       {"readBytes", read_bytes_function},
       {"writeBytes", write_bytes_function},
+      {"localEndpoint", local_endpoint_function},
       {"socketError", socket_error_function},
       {"shutdownWrite", shutdown_write_function},
       {"close", close_function},

@@ -85,6 +85,10 @@ export function formatEndpoint(endpoint: Destination): string {
   return endpoint.address.length === 4 ? `${text}:${endpoint.port}` : `[${text}]:${endpoint.port}`
 }
 
+export function sameEndpoint(a: IpEndpoint, b: IpEndpoint): boolean {
+  return a.port === b.port && sameAddress(a.address, b.address)
+}
+
 export function sameAddress(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, at) => byte === b[at])
 }

@@ -232,8 +232,8 @@ export class DataPlane implements Watcher, Turns, TcpHost, UdpHost {
     const flow = new TcpFlow(this, id)
     this.#tcp[id] = flow
     this.#counters.tcp_flows++
-    if (this.#report.leadsToUpstream(flow.destination)) {
-      flow.refuse(this.stack.abi.answerReset, 'the destination is the proxy itself')
+    if (this.#report.leadsToUpstream(flow.destination, flow.client)) {
+      flow.refuse(this.stack.abi.answerReset, "it is the gateway's own connection, which a route leads into the tun")
     } else if (this.#streamService?.takes(flow.destination)) flow.serve(this.#streamService)
     else flow.begin()
   }

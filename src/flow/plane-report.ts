@@ -20,6 +20,8 @@ export interface PlaneLog {
 const COMPLAINT_MS = 60_000
 const OWN_TRAFFIC =
   "the route to the proxy leads into the tun: exclude this address from the tun's routes, or use bind.interface or bind.mark"
+const OWN_SOCKET =
+  "what goes direct comes back by the tun: use bind.interface or bind.mark, or exclude this address from the tun's routes; is it a virtual one, have the gateway's own resolver asked beside the tun"
 
 export class PlaneReport {
   /** What the plane counts itself. */
@@ -57,10 +59,11 @@ export class PlaneReport {
   }
 
   /** The gateway's own traffic comes back to it: one clear line, instead of a storm of dials. */
-  leadsToUpstream(destination: IpEndpoint): boolean {
-    if (!this.#plane.router.isUpstream(destination)) return false
+  leadsToUpstream(destination: IpEndpoint, client: IpEndpoint): boolean {
+    if (!this.#plane.router.isUpstream(destination, client)) return false
     this.counted.to_upstream_itself++
-    this.complain(OWN_TRAFFIC, { destination: formatEndpoint(destination), tun: this.#tun.name })
+    const message = this.#plane.router.isUpstream(destination) ? OWN_TRAFFIC : OWN_SOCKET
+    this.complain(message, { destination: formatEndpoint(destination), tun: this.#tun.name })
     return true
   }
 

@@ -46,8 +46,8 @@ export interface Router {
   decide(flow: RoutedFlow): Decision
   /** After 'ask': never rejects, and takes some 50 ms at most. It resolves outside of a turn. */
   ask(flow: RoutedFlow): Promise<Decision>
-  /** The destination is an upstream itself: a route leads the gateway's own traffic into the tun. */
-  isUpstream(endpoint: IpEndpoint): boolean
+  /** The destination is an upstream itself, or the client a socket of ours: a route leads the gateway's own traffic into the tun. */
+  isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean
   counters(): Record<string, number>
   /** Of the dialers too. */
   close(): void

@@ -46,7 +46,7 @@ export class UdpFlows {
   /** undefined when the first datagram, of row `row`, is the gateway's own. */
   #open(id: number, row: number): UdpFlow | undefined {
     const flow = new UdpFlow(this.#host, id)
-    if (this.#report.leadsToUpstream(destinationOf(this.#host.stack, row))) {
+    if (this.#report.leadsToUpstream(destinationOf(this.#host.stack, row), flow.client)) {
       flow.close()
       return undefined
     }

@@ -159,6 +159,11 @@ export interface Addon {
   readBytes(fd: number, bytes: Uint8Array): number
   /** One send(MSG_NOSIGNAL). Bytes taken, or a negative errno. */
   writeBytes(fd: number, bytes: Uint8Array): number
+  /**
+   * The socket's own port, 0 while it has none, or a negative errno.
+   * @param address is filled in: of 4 or 16 bytes, as the socket's family has; of another size: -EINVAL
+   */
+  localEndpoint(fd: number, address: Uint8Array): number
   /** Takes SO_ERROR: 0 or a negative errno. */
   socketError(fd: number): number
   /** shutdown(SHUT_WR): 0 or a negative errno. */

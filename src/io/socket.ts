@@ -119,6 +119,13 @@ export class Socket {
     this.poller.replace(this.#token, watcher)
   }
 
+  /** The kernel's name of this end; undefined while it has none. A UDP socket that hears everybody has zeros for its address. */
+  localEndpoint(family: 4 | 6): IpEndpoint | undefined {
+    const address = new Uint8Array(family === 4 ? 4 : 16)
+    const port = addon.localEndpoint(this.fd, address)
+    return port > 0 ? { address, port } : undefined
+  }
+
   /** SO_ERROR: 0 or a negative errno. */
   takeError(): number {
     return addon.socketError(this.fd)

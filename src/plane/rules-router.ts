@@ -89,8 +89,8 @@ export class RulesRouter implements Router {
     return { kind: 'dial', dialer: this.#dialers.get(text), why }
   }
 
-  isUpstream(endpoint: IpEndpoint): boolean {
-    return this.#dialers.isUpstream(endpoint)
+  isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    return this.#dialers.isUpstream(destination, client)
   }
 
   counters(): Record<string, number> {

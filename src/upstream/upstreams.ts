@@ -146,8 +146,8 @@ export class Dialers {
   }
 
   /** It is where packets of the gateway itself go. */
-  isUpstream(endpoint: IpEndpoint): boolean {
-    for (const dialer of this.#made.values()) if (dialer.isUpstream(endpoint)) return true
+  isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    for (const dialer of this.#made.values()) if (dialer.isUpstream(destination, client)) return true
     return false
   }
 

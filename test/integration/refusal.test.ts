@@ -138,6 +138,18 @@ test.serial(
   },
 )
 
+test.serial('refusal: what goes direct and comes back by the tun is refused at once, and not dialed again', async t => {
+  await gateway.stop()
+  gateway = await world.gateway({ args: ['--rules', `[{to: direct, destination: '${DEST4}'}]`] })
+  const { code, ms } = await world.near.call('dial', DEST4, 7001)
+  t.is(code, 'ECONNREFUSED')
+  t.true(ms < 500, `${ms} ms`)
+  t.is(await gateway.counter('direct_dials'), 1)
+  t.is(await gateway.counter('to_upstream_itself'), 1)
+  t.is(gateway.logged('what goes direct comes back by the tun')[0]!.destination, `${DEST4}:7001`)
+  await untilAtRest(gateway)
+})
+
 test.serial('refusal: a proxy that never answers: silence until the time-out, which is told to nobody', async t => {
   await gateway.stop()
   await world.far.call('listen', 'mute', '10.8.0.2', 1091, 'hold')

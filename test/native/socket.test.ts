@@ -346,3 +346,20 @@ test('udp: a closed port is an error of the socket', async t => {
   await until('an error', () => (rig.seen(4) & ERROR) !== 0)
   t.is(addon.errnoName(rig.io.recvDatagrams(fd, ...rig.landing(1))), 'ECONNREFUSED')
 })
+
+test('tcp: the own end of a connection that is being made, by its family', async t => {
+  const { port, accepted } = await listen(t, { host: '127.0.0.1', port: 0 })
+  const fd = owned(t, addon.connectTcp(loopback, port, 0, ''))
+  const address = new Uint8Array(4)
+  const own = addon.localEndpoint(fd, address)
+  t.deepEqual(address, loopback)
+  await until('accepted', () => accepted.length === 1)
+  t.is(own, accepted[0]!.remotePort!)
+  t.is(addon.errnoName(addon.localEndpoint(fd, new Uint8Array(16))), 'EINVAL')
+  t.is(addon.errnoName(addon.localEndpoint(-1, address)), 'EBADF')
+})
+
+test('udp: a socket that has sent nothing has no port', t => {
+  const fd = owned(t, addon.openUdp(6, 0, ''))
+  t.is(addon.localEndpoint(fd, new Uint8Array(16)), 0)
+})

@@ -2,6 +2,8 @@
  * Datagrams of one client endpoint without a proxy: from one port for each family, to whomever and from whomever (RFC 4787 §4.1
  * and §5). The addon reads and writes addresses as the header of RFC 1928 §7, so that they are told as by a proxy.
  */
+import { networkInterfaces } from 'node:os'
+import { formatAddress, type IpEndpoint } from '../../endpoint.ts'
 import { SystemError } from '../../errors.ts'
 import { WRITABLE } from '../../io/addon.ts'
 import type { Poller, Watcher } from '../../io/poller.ts'
@@ -58,6 +60,12 @@ export class DirectAssociation implements Associating, Association {
     if (this.#closed) return
     this.close()
     this.#listener.onAssociationFailed(error)
+  }
+
+  /** `client` is one of its sockets. */
+  isOwn({ address, port }: IpEndpoint): boolean {
+    const end = this.#ends.get(address.length === 4 ? 4 : 6)
+    return end !== undefined && port !== 0 && end.port === port && isOfThisMachine(address)
   }
 
   writeHeader(at: number, addressAt: number, family: number, port: number): number {
@@ -154,16 +162,31 @@ export class DirectAssociation implements Associating, Association {
   }
 }
 
+/** A client elsewhere may have the same port. */
+function isOfThisMachine(address: Uint8Array): boolean {
+  const text = formatAddress(address)
+  return Object.values(networkInterfaces()).some(list => list?.some(each => each.address === text))
+}
+
 class End implements Watcher {
   readonly socket: Socket
   /** Datagrams may have come. */
   isReadable = false
   readonly #onDatagrams: () => void
+  readonly #family: Family
+  #port = 0
 
   /** Throws SystemError. */
   constructor(poller: Poller, family: Family, binding: Binding, onDatagrams: () => void) {
     this.#onDatagrams = onDatagrams
+    this.#family = family
     this.socket = Socket.openUdp(poller, family, binding, this)
+  }
+
+  /** 0 until something was sent. */
+  get port(): number {
+    if (this.#port === 0) this.#port = this.socket.localEndpoint(this.#family)?.port ?? 0
+    return this.#port
   }
 
   onReady(events: number): void {

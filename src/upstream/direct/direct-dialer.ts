@@ -113,7 +113,11 @@ export class DirectDialer implements Dialer {
     if (hasFailed) this.#counters.direct_failures++
   }
 
-  isUpstream(): boolean {
+  /** There is no proxy: it is `client` that may be one of our sockets. */
+  isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    if (client === undefined) return false
+    for (const dial of this.#dials) if (dial.isOwn(destination, client)) return true
+    for (const association of this.#associations) if (association.isOwn(client)) return true
     return false
   }
 
@@ -148,6 +152,10 @@ class DirectDial implements Dial, RaceListener {
     this.#race = this.#dialer.newRace(endpoints, this)
     const error = this.#race.begin()
     if (error !== undefined) this.onLost(error)
+  }
+
+  isOwn(destination: IpEndpoint, client: IpEndpoint): boolean {
+    return this.#race?.isOwn(destination, client) === true
   }
 
   onWon(socket: Socket, _: IpEndpoint, readable: boolean): void {

@@ -254,8 +254,8 @@ export class GroupDialer implements Dialer, RaceHost {
 
   // ---- the rest of the seam ----
 
-  isUpstream(endpoint: IpEndpoint): boolean {
-    return this.dialers.some(dialer => dialer.isUpstream(endpoint))
+  isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    return this.dialers.some(dialer => dialer.isUpstream(destination, client))
   }
 
   /** Without those of the members. */

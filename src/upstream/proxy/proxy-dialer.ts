@@ -153,8 +153,8 @@ export class ProxyDialer implements Dialer, OpeningHost {
     for (const opening of this.#openings) if (opening.waitsInVain) opening.reconnect()
   }
 
-  isUpstream(endpoint: IpEndpoint): boolean {
-    return this.#transport.isPeer(endpoint) || this.relays.has(endpoint)
+  isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    return this.#transport.isPeer(destination, client) || this.relays.has(destination)
   }
 
   // ---- connections ----

@@ -2,7 +2,7 @@
  * Happy Eyeballs (RFC 8305 §5): TCP to the addresses of one name in their order, the next one 250 ms behind the last or as soon as
  * that has failed. The first connection that stands is taken, the others are given up.
  */
-import type { IpEndpoint } from '../../endpoint.ts'
+import { type IpEndpoint, sameEndpoint } from '../../endpoint.ts'
 import { SystemError } from '../../errors.ts'
 import { addon, ERROR, HANGUP, WRITABLE } from '../../io/addon.ts'
 import type { Poller, Watcher } from '../../io/poller.ts'
@@ -78,6 +78,12 @@ export class Race {
     this.#next()
   }
 
+  /** One of its connections that do not stand yet is that of `client` to `destination`. */
+  isOwn(destination: IpEndpoint, client: IpEndpoint): boolean {
+    for (const attempt of this.#running) if (attempt.isOwn(destination, client)) return true
+    return false
+  }
+
   /** Idempotent; nothing is called afterwards. */
   cancel(): void {
     clearTimeout(this.#timer)
@@ -91,12 +97,19 @@ class Attempt implements Watcher {
   readonly endpoint: IpEndpoint
   readonly socket: Socket
   readonly #race: Race
+  #local: IpEndpoint | undefined
 
   /** Throws SystemError. */
   constructor(race: Race, poller: Poller, endpoint: IpEndpoint, binding: Binding) {
     this.#race = race
     this.endpoint = endpoint
     this.socket = Socket.connectTcp(poller, endpoint, binding, this)
+  }
+
+  isOwn(destination: IpEndpoint, client: IpEndpoint): boolean {
+    if (!sameEndpoint(this.endpoint, destination)) return false
+    this.#local ??= this.socket.localEndpoint(destination.address.length === 4 ? 4 : 6)
+    return this.#local !== undefined && sameEndpoint(this.#local, client)
   }
 
   onReady(events: number): void {

@@ -39,8 +39,8 @@ export class ChainTransport implements Transport {
 
   failed(): void {}
 
-  isPeer(endpoint: IpEndpoint): boolean {
-    return this.#through.isUpstream(endpoint)
+  isPeer(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    return this.#through.isUpstream(destination, client)
   }
 
   close(): void {

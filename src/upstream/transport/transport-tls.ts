@@ -42,8 +42,8 @@ export class TlsTransport implements Transport, TunnelHost {
     this.#below.failed(peer, answers)
   }
 
-  isPeer(endpoint: IpEndpoint): boolean {
-    return this.#below.isPeer(endpoint)
+  isPeer(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    return this.#below.isPeer(destination, client)
   }
 
   close(): void {

@@ -51,6 +51,6 @@ export interface Transport {
    */
   failed(peer: IpEndpoint | undefined, answers: number): void
   /** It is where this transport's own packets go. */
-  isPeer(endpoint: IpEndpoint): boolean
+  isPeer(destination: IpEndpoint, client?: IpEndpoint): boolean
   close(): void
 }

@@ -81,6 +81,22 @@ test('direct-udp: from one port to many, and from whomever, also one who was not
   t.deepEqual(got.sort(), [`127.0.0.2:${b!.port} answer`, `127.0.0.3:${stranger!.port} hello`])
 })
 
+test('direct-udp: a datagram that comes back as that of a client is known, by the port and an address of this machine', async t => {
+  const peer = await udpEnd(t)
+  const rig = open(t)
+  const association = await rig.stands()
+  const at = { address: parseAddress('127.0.0.1')!, port: peer.port }
+  t.false(rig.dialer.isUpstream(at, { ...at, port: 0 }), 'nothing was sent')
+  rig.send(association, [{ host: '127.0.0.1', port: peer.port, text: 'x' }])
+  const { port } = (await peer.next()).peer
+  t.true(rig.dialer.isUpstream(at, { ...at, port }))
+  t.false(rig.dialer.isUpstream(at, { ...at, port: port ^ 1 }))
+  t.false(rig.dialer.isUpstream(at, { address: parseAddress('192.0.2.77')!, port }), 'a client elsewhere')
+  t.false(rig.dialer.isUpstream(at, { address: parseAddress('::1')!, port }), 'of the other family')
+  association.close()
+  t.false(rig.dialer.isUpstream(at, { ...at, port }))
+})
+
 test('direct-udp: both families in one batch, and answers of both', async t => {
   const v4 = await udpEnd(t)
   const v6 = await udpEnd(t, '::1')
