@@ -77,9 +77,10 @@ async function configCommand(flags: Flags): Promise<number> {
     throw usageError(`config: found ${quote(action)}${suggestion(action, known)}, allowed check or show`)
   if (extra !== undefined) throw usageError(`${quote(extra)}: config ${action} takes flags only`)
   const loaded = await load(flags, action === 'check')
-  const { configCheck, configShow } = await import('./commands/config.ts')
+  const { checkUpstreams, configCheck, configShow } = await import('./commands/config.ts')
   if (action === 'show') return print(configShow(loaded))
   const { checkRules } = await import('./commands/rules-of.ts')
+  checkUpstreams(loaded.config)
   for (const warning of await checkRules(loaded.config)) complain(`tungate: ${warning}\n`)
   return print(configCheck(loaded))
 }

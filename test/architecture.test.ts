@@ -51,7 +51,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'gateway.ts': ['io', 'tun', 'plane', 'config', 'rules'],
   config: [],
   demo: ['upstream/socks5/socks5-codec.ts'],
-  commands: ['config', 'demo', 'rules', 'gateway.ts'],
+  commands: ['config', 'demo', 'rules', 'upstream/transport/tls-options.ts', 'gateway.ts'],
   'cli.ts': ['commands', 'config', 'gateway.ts'],
   'tungate.cts': ['cli.ts'],
 }

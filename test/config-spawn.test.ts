@@ -72,6 +72,19 @@ for (const [args, environment, expected] of SPAWNED) {
   })
 }
 
+test('config check: files of TLS are read, and what is wrong is told with the key of their upstream', async t => {
+  const none = join(temporaryFolder(t), 'none.pem')
+  const upstreams = `{far: 'https://proxy.example?ca=${none}'}`
+  for (const [args, key] of [
+    [['--proxy', `https://proxy.example?ca=${none}`], 'proxy'],
+    [['--proxy', 'far', '--upstreams', upstreams], 'upstreams.far'],
+  ] as const) {
+    const ended = await tungate(['config', 'check', ...args])
+    t.is(ended.code, 2)
+    t.is(ended.stderr, `tungate: ${key}: ca: ${none}: cannot be read: there is no such file\n`)
+  }
+})
+
 test('config check: a file without the right to read it is refused', async t => {
   const file = join(temporaryFolder(t), 'gateway.yaml')
   writeFileSync(file, 'proxy: socks5://127.0.0.1\n')

@@ -1,12 +1,25 @@
 /** `tungate config check` and `tungate config show`. */
 
 import { KEYS } from '../config/keys.ts'
-import type { Loaded } from '../config.ts'
+import type { Config, Loaded } from '../config.ts'
+import { readPem, tlsOptions, underKey } from '../upstream/transport/tls-options.ts'
 
 export function configCheck({ origins }: Loaded): string {
   const places = new Set([...origins.values()].map(origin => origin.replace(/:\d+$/, '')))
   const keys = `${origins.size} key${origins.size === 1 ? '' : 's'} set`
   return `the configuration is right: ${keys}${origins.size === 0 ? '' : ` by ${[...places].join(', ')}`}\n`
+}
+
+/** Files of TLS. Throws ConfigError. */
+export function checkUpstreams(config: Config): void {
+  for (const [name, upstream] of Object.entries(config.upstreams)) {
+    if (upstream.kind === 'group') continue
+    for (const hop of upstream.hops)
+      if ('tls' in hop && hop.tls !== undefined && 'host' in hop.server) {
+        const { tls, server } = hop
+        underKey(name, () => tlsOptions(tls, server.host, readPem))
+      }
+  }
 }
 
 /** YAML, each line with its origin. */

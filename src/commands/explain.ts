@@ -126,7 +126,9 @@ function decide({ dns }: Config, { flow, sniffed }: Asked, rules: CompiledRules)
   }
   if (sniffed !== undefined)
     notes.push(
-      `the name ${sniffed} is not known to the gateway: no rule asks for it in the first bytes (sniff: true), and dns.mode is ${dns.mode}`,
+      before.steps.some(({ result }) => result === 'unknown')
+        ? `the name ${sniffed} is not looked for in the first bytes: the flow goes to the same place with any name`
+        : `the name ${sniffed} is not known to the gateway: no rule asks for it in the first bytes (sniff: true), and dns.mode is ${dns.mode}`,
     )
   return { ...before, flow, notes }
 }

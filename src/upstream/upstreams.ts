@@ -13,6 +13,7 @@ import { ProxyDialer } from './proxy/proxy-dialer.ts'
 import type { HealthLog } from './proxy/proxy-health.ts'
 import { protocolOf, transportOf } from './proxy/proxy-kinds.ts'
 import { type Hop, type ProxyCells, ProxyState, proxyCells } from './proxy/proxy-state.ts'
+import { underKey } from './transport/tls-options.ts'
 import { ChainTransport } from './transport/transport-chain.ts'
 
 type Options = Pick<GatewayOptions, 'proxy' | 'upstreams' | 'upstream' | 'bind' | 'udp'>
@@ -55,7 +56,8 @@ export class Upstreams {
       const stateOf = (hop: Upstream, at: number) => {
         if (!isProxy(hop)) return undefined
         const known = { ...hop, udp: udpWayOf(hop, options.udp.mode) }
-        return new ProxyState(known, options.upstream.handshake, log, cells?.chains[name]?.[at])
+        const { handshake } = options.upstream
+        return underKey(name, () => new ProxyState(known, handshake, log, cells?.chains[name]?.[at]))
       }
       this.#states.set(name, upstream.hops.map(stateOf))
     }

@@ -32,6 +32,17 @@ function configOf(t: ExecutionContext, more = ''): Config {
   return loadConfig({ environment: {}, flags: [], uid: 0, requireProxy: true, file }).config
 }
 
+test('explain: a name that would change nothing is not looked for, though a rule asks for it', async t => {
+  const config = configOf(t, '  - { to: reject }\n')
+  const text = await explainFlow(config, {
+    words: ['tcp', '192.0.2.1:443'],
+    values: new Map([['--domain', 'tracker.example']]),
+    json: false,
+  })
+  t.regex(text, /^the name tracker\.example is not looked for in the first bytes: the flow goes to the same place/m)
+  t.notRegex(text, /no rule asks/)
+})
+
 const MAP = 'dns:\n  mode: map\n'
 
 /** The words, then flags; the last line but those of upstreams, and what else must be said. */

@@ -1,18 +1,14 @@
 /** A proxy, and all that is known of it: this outlives a dialer, whose stack may stop. */
-import { readRegularFile } from '../../config/regular-file.ts'
 import type { GatewayOptions, Upstream } from '../../options.ts'
 import { Relays, relayCells } from '../datagrams/relays.ts'
 import { ladderCells, UdpLadder } from '../datagrams/udp-ladder.ts'
 import { HttpAuthentication } from '../http/http-authentication.ts'
 import { Manners } from '../socks5/socks5-manners.ts'
-import { tlsOptions } from '../transport/tls-options.ts'
+import { readPem, tlsOptions } from '../transport/tls-options.ts'
 import { TlsServer } from '../transport/tls-server.ts'
 import { Authentication, authenticationCells } from './authentication.ts'
 import { ProxyAddress, proxyText } from './proxy-address.ts'
 import { type HealthLog, healthCells, ProxyHealth } from './proxy-health.ts'
-
-/** Of a PEM file. All authorities that Debian believes in are 220 KB. */
-const MAX_PEM_BYTES = 1 << 20
 
 /** An upstream that is a proxy. */
 export type Hop = Exclude<Upstream, { kind: 'direct' | 'reject' }>
@@ -85,6 +81,5 @@ export class ProxyState {
 
 function tlsServer(hop: Hop, health: ProxyHealth): TlsServer | undefined {
   if (hop.kind === 'socks4' || hop.tls === undefined || 'path' in hop.server) return undefined
-  const read = (path: string) => readRegularFile(path, MAX_PEM_BYTES)
-  return new TlsServer(tlsOptions(hop.tls, hop.server.host, read), health)
+  return new TlsServer(tlsOptions(hop.tls, hop.server.host, readPem), health)
 }

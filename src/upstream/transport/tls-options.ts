@@ -1,6 +1,7 @@
 /** What node:tls is told about a proxy that is spoken to inside TLS. All files are read and checked here, at the start. */
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { createSecureContext, type SecureContext } from 'node:tls'
+import { readRegularFile } from '../../config/regular-file.ts'
 import { parseAddress } from '../../endpoint.ts'
 import { ConfigError } from '../../errors.ts'
 import type { Tls } from '../../options.ts'
@@ -19,6 +20,8 @@ export interface TlsOptions {
 
 type FileKey = 'ca' | 'cert' | 'key'
 
+/** Of a PEM file. All authorities that Debian believes in are 220 KB. */
+const MAX_PEM_BYTES = 1 << 20
 const PEM = /-----BEGIN ([A-Z0-9 ]{1,40})-----[\s\S]*?-----END \1-----/g
 
 /**
@@ -40,6 +43,19 @@ export function tlsOptions(tls: Tls, host: string, read: (path: string) => Buffe
     host,
     ...(servername === undefined ? {} : { servername }),
     rejectUnauthorized: !tls.insecure,
+  }
+}
+
+/** For `read` of tlsOptions(). */
+export const readPem = (path: string): Buffer => readRegularFile(path, MAX_PEM_BYTES)
+
+/** What is wrong with a proxy is told with the key of its upstream. */
+export function underKey<T>(upstream: string, make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    if (!(error instanceof ConfigError) || upstream === 'proxy') throw error
+    throw new ConfigError(error.code, error.message.replace(/^proxy:/, `upstreams.${upstream}:`), { cause: error })
   }
 }
 
