@@ -273,7 +273,8 @@ function checkTogether(config: Pick<Config, 'tun' | 'bind' | 'workers'>, origins
 }
 
 function missingProxy(origin: string): ConfigError {
-  const allowed = 'socks5://[user:password@]host[:port] (give --proxy URL, TUNGATE_PROXY, or proxy in a file)'
+  const allowed =
+    'socks5://[user:password@]host[:port], http://, https:// or another scheme (give --proxy URL, TUNGATE_PROXY, or proxy in a file)'
   return valueError(origin, 'proxy', 'nothing', allowed)
 }
 

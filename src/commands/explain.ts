@@ -35,6 +35,8 @@ interface Found extends Explanation {
   readonly script?: string
   /** No rule is asked: why. */
   readonly instead?: string
+  /** It should have, and what it said or did was no verdict. */
+  readonly isFailed?: boolean
 }
 
 /** Throws ConfigError: wrong words, and rules that are wrong. */
@@ -138,10 +140,11 @@ async function judge({ flow, sniffed }: Asked, file: string, targets: RulesTarge
   const script = await loadScript({ file, upstreams: targets.upstreams, onComplaint: line => notes.push(line) })
   try {
     const verdict = await script.verdict(flow)
+    const isFailed = notes.length > 0
     if (sniffed !== undefined)
       notes.push(`the name ${sniffed} is not known to a script, which is asked before the first bytes`)
     const target = verdict === undefined ? targets.defaultUpstream : targetText(verdict)
-    return { rule: 0, name: '', target, needsLook: false, steps: [], flow, notes, script: file }
+    return { rule: 0, name: '', target, needsLook: false, steps: [], flow, notes, script: file, isFailed }
   } finally {
     await script.close()
   }
@@ -161,7 +164,8 @@ function text(config: Config, found: Found): string {
 }
 
 function outcomeOf(found: Found): string {
-  const reason = found.script === undefined ? found.instead : `the script ${found.script} says so`
+  const verdict = found.isFailed ? 'the default, for the script gave no verdict' : `the script ${found.script} says so`
+  const reason = found.script === undefined ? found.instead : verdict
   return reason === undefined ? outcomeText(found) : `goes to ${found.target || 'no upstream'}: ${reason}`
 }
 

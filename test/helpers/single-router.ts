@@ -20,8 +20,8 @@ export class SingleRouter implements Router {
     return this.decide()
   }
 
-  isUpstream(endpoint: IpEndpoint): boolean {
-    return this.single.isUpstream(endpoint)
+  isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    return this.single.isUpstream(destination, client)
   }
 
   counters(): Record<string, number> {
