@@ -61,8 +61,8 @@ export class PendingQuestion implements Inquiry {
   /** Something stale may be said meanwhile. */
   readonly hasStale: boolean
   waiting: Waiting[]
-  /** Why the last way failed, for people; undefined where a resolver has said something. */
-  reason: string | undefined
+  /** Why each way failed, since a resolver has said something. */
+  readonly #reasons = new Map<Rung, string>()
   readonly #host: QuestionHost
   readonly #startedAt: number
   readonly #tried = new Set<Rung>()
@@ -86,6 +86,12 @@ export class PendingQuestion implements Inquiry {
     this.withoutHints = withoutHints
     this.hasStale = hasStale
     this.#startedAt = host.now
+  }
+
+  /** The same for people; undefined where none has. */
+  get reason(): string | undefined {
+    if (this.#reasons.size === 0) return undefined
+    return [...this.#reasons].map(([{ name }, reason]) => `${name}: ${reason}`).join('; ')
   }
 
   start(): void {
@@ -139,7 +145,7 @@ export class PendingQuestion implements Inquiry {
   }
 
   #leave(attempt: Attempt, rung: Rung, error: DialError): void {
-    this.reason = error.message
+    this.#reasons.set(rung, error.message)
     const before = rung.leftUntil
     rung.failed(attempt, this.#host.now)
     if (rung.leftUntil > before) this.#host.left(this.resolver, rung, error)
@@ -149,7 +155,7 @@ export class PendingQuestion implements Inquiry {
     const rung = this.#attempts.get(attempt)
     if (rung === undefined) return
     this.#attempts.delete(attempt)
-    this.reason = error.message
+    this.#reasons.set(rung, error.message)
     if (NOT_THE_WAY.has(error.failure)) rung.ended(attempt)
     else this.#leave(attempt, rung, error)
     this.#next()
@@ -177,7 +183,7 @@ export class PendingQuestion implements Inquiry {
     const rung = this.#attempts.get(attempt)
     if (rung === undefined || this.#isOver) return
     this.#attempts.delete(attempt)
-    this.reason = undefined
+    this.#reasons.clear()
     if (verdict === Verdict.failed) {
       this.#refused(attempt, rung, answer.rcode as Rcode)
       return this.#next()

@@ -389,7 +389,7 @@ test('dns: that no name can be resolved is told once a minute, with the reason, 
   const warned = () => lines.filter(({ message }) => message === 'names cannot be resolved')
   t.deepEqual(
     warned().map(({ fields }) => fields),
-    [{ resolver: '192.0.2.1:53', reason: 'command not supported' }],
+    [{ resolver: '192.0.2.1:53', reason: 'tcp: command not supported' }],
   )
   way.failsWith = undefined
   query('d.example.org')
@@ -400,6 +400,16 @@ test('dns: that no name can be resolved is told once a minute, with the reason, 
   clock.now += 61_000
   query('f.example.org')
   t.is(warned().length, 3)
+})
+
+test('dns: where no way is left, each is told with its reason', t => {
+  const [udp, tcp] = [new ScriptedWay(), new ScriptedWay(true)]
+  udp.failsWith = REFUSED_BY_PROXY
+  tcp.failsWith = PROXY_DOWN
+  const { query, lines } = open(t, [udp, tcp])
+  query('a.example.org')
+  const [warned] = lines.filter(({ message }) => message === 'names cannot be resolved')
+  t.regex(String(warned?.fields?.reason), /^\S+: command not supported; \S+: (?!command not supported)./)
 })
 
 test('dns: a name that a resolver refuses is no complaint', t => {
