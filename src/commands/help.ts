@@ -20,7 +20,7 @@ export function help(command?: Command): string {
   return GENERAL
 }
 
-const GENERAL = `tungate: packets routed into a tun device leave through a proxy
+const GENERAL = `tungate: packets routed into a tun device leave through a SOCKS or HTTP proxy
 
 Usage: tungate COMMAND [FLAGS]
 
@@ -36,14 +36,9 @@ Usage: tungate COMMAND [FLAGS]
 
 Examples:
   sudo tungate run --tun tungate0 --proxy socks5://127.0.0.1:1080
-  sudo tungate run --proxy 'https://user@proxy.example?passwordFile=/run/secrets/pw'
+  sudo tungate run --proxy 'https://user@proxy.example?passwordFile=/etc/pw'
   sudo tungate run --config /etc/tungate/gateway.yaml --log-level debug
-  sudo tungate status --json
   TUNGATE_PROXY=socks5://[2001:db8::1]:1080 tungate config check
-
-The proxy is a URL: socks5, socks4a, http, https, socks5+tls, socks5+unix, direct or
-reject; several URLs are a chain. Names and groups of them (--upstreams), and rules
-for which flow takes which (--rules), stand better in a file.
 
 Values come from defaults, a file, TUNGATE_… variables and flags; the later wins.
 Exit codes: 0 done, 1 failure while running, 2 wrong usage or configuration,
@@ -87,11 +82,16 @@ function runHelp(): string {
 Attaches to the tun device, or makes it, and dials each flow through the proxy until
 SIGTERM or Ctrl-C. Routes into the device are yours to set.
 
+URL: socks5, socks4, socks4a, http, https, socks5+tls, socks5+unix, direct or reject,
+then ://[user:password@]host[:port]. Several with spaces between are a chain. Further
+upstreams and rules stand better in a file: see config/routing.yaml.
+
   ${pad('--config FILE')}YAML or JSON file (default: none)
 ${KEYS.map(flagLine).join('\n')}
 
-Example:
+Examples:
   sudo tungate run --tun tun7 --proxy socks5://user@proxy.lan --proxy-password-file pw
+  sudo tungate run --proxy 'socks5://192.0.2.1 http://10.0.0.7:3128' --udp-quic reject
 `
 }
 
