@@ -217,7 +217,7 @@ export class TlsTunnel implements TransportUser, Connecting, StreamOwner {
   #pumpDown(): void {
     while (!this.#over) {
       this.#rest ??= (this.#tls!.read() as Buffer | null) ?? undefined
-      if (this.#rest === undefined) return this.#breakIfCut()
+      if (this.#rest === undefined) return this.#downEnded ? this.#endDown() : this.#breakIfCut()
       const sent = this.#outerClosed ? this.#rest.length : addon.writeBytes(this.#inner!.fd, this.#rest)
       if (sent === EAGAIN) return
       // a negative one: the user has closed its end, and says so in another way
@@ -226,14 +226,18 @@ export class TlsTunnel implements TransportUser, Connecting, StreamOwner {
   }
 
   #onDownEnd(): void {
-    if (this.#over) return
     this.#downEnded = true
+    this.#pumpDown()
+  }
+
+  #endDown(): void {
     this.#inner!.end()
     this.#endIfDone()
   }
 
   #endIfDone(): void {
-    if (this.#upFinished && (this.#downEnded || this.#outerClosed)) this.#release(false)
+    const isDownDone = this.#outerClosed || (this.#downEnded && this.#rest === undefined)
+    if (this.#upFinished && isDownDone) this.#release(false)
   }
 
   onInputEnd(errno: string): void {
@@ -241,12 +245,13 @@ export class TlsTunnel implements TransportUser, Connecting, StreamOwner {
     this.#breakIfCut()
   }
 
-  /** When all that had come is with the user, and node:tls has had the time to tell a close_notify in it. */
+  /** When all that had come is with the user, whose reads lead here, and node:tls could tell a close_notify in it. */
   #breakIfCut(): void {
     if (this.#inputEnd === undefined || this.#downEnded) return
     setImmediate(() => {
       if (this.#over || this.#downEnded || (this.#secure && this.#outer === undefined)) return
-      if (this.#stream!.duplex.readableLength > 0) return this.#breakIfCut()
+      const { duplex } = this.#stream!
+      if (duplex.readableLength > 0) return duplex.isPaused() ? undefined : this.#breakIfCut()
       const errno = this.#inputEnd!
       if (!this.#secure) this.#fail({ failure: 'upstream-down', message: brokenOff(errno) }, 'unreached')
       else if (this.#rest === undefined && this.#tls!.readableLength === 0) this.#break(cut(errno))

@@ -1,5 +1,7 @@
 /** Much inside TLS: whole, and no more at a time than the other side takes. */
 import { once } from 'node:events'
+import { performance } from 'node:perf_hooks'
+import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import { until } from '../../helpers/sockets.ts'
 import { pattern } from '../../stack/rig.ts'
@@ -32,6 +34,33 @@ test('tls: a user that does not read holds the proxy up, and gets all when it re
   await until(() => user.ended !== undefined, 'the end', 20_000)
   t.is(sha256(user.received), sha256([data]))
 })
+
+test.serial(
+  'tls: what a proxy has sent before its end is whole, however slow the user, and costs nothing while it waits',
+  async t => {
+    // around what the buffers in between hold, each of which may have the last of it
+    const sizes = Array.from({ length: 24 }, (_, at) => 200_000 + at * 16_000)
+    const ends = await Promise.all(
+      sizes.map(async size => {
+        const { user, peer, raw } = await pair(t)
+        user.isReading = false
+        peer.end(pattern(size))
+        return { user, raw, size }
+      }),
+    )
+    await untilStill(() => ends.reduce((sum, { raw }) => sum + raw.bytesWritten, 0))
+    const before = performance.eventLoopUtilization()
+    await delay(100)
+    t.true(performance.eventLoopUtilization(before).utilization < 0.5, 'nobody asks again and again')
+    for (const { user, size } of ends) {
+      user.isReading = true
+      user.read()
+      await until(() => user.ended !== undefined, 'the end')
+      t.is(user.receivedBytes, size)
+      t.is(user.socket!.fault, undefined)
+    }
+  },
+)
 
 test('tls: a proxy that does not read holds the user up, within a few megabytes', async t => {
   const { user, peer, raw } = await pair(t)
