@@ -11,6 +11,8 @@ import type { Handshake, HandshakeEnd, HandshakeListener } from './handshake.ts'
 import type { ProxyFailure } from './proxy-health.ts'
 import type { ProxyState } from './proxy-state.ts'
 
+const EAGAIN = -11
+const NOTHING = new Uint8Array(0)
 /** Nobody's: no client has asked for it. */
 const NOBODY: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 
@@ -101,7 +103,12 @@ class ProxyProbe implements TransportUser, HandshakeListener, Probing {
     this.#socket = socket
     this.#peer = peer
     this.#handshake?.attach(socket, peer, readable)
-    this.#look()
+    if (this.#over) return
+    // one that was another's stands without an event: a write says so
+    const sent = addon.writeBytes(socket.fd, NOTHING)
+    if (sent === 0) this.onReady(WRITABLE)
+    else if (sent === EAGAIN) this.#look()
+    else this.#unreached(addon.errnoName(sent))
   }
 
   onUnconnected(error: DialError, end: 'local' | ProxyFailure): void {
@@ -117,9 +124,12 @@ class ProxyProbe implements TransportUser, HandshakeListener, Probing {
     }
     if ((events & (ERROR | HANGUP)) !== 0) {
       const errno = this.#socket!.takeError()
-      const message = unreachable(errno === 0 ? 'closed' : addon.errnoName(errno))
-      this.#finish({ failure: 'upstream-down', message }, 'unreached')
+      this.#unreached(errno === 0 ? 'closed' : addon.errnoName(errno))
     } else if ((events & WRITABLE) !== 0) this.#finish(undefined, 'local')
+  }
+
+  #unreached(reason: string): void {
+    this.#finish({ failure: 'upstream-down', message: unreachable(reason) }, 'unreached')
   }
 
   /** It is ready to be asked. */

@@ -3,7 +3,7 @@ import { addon } from '../../../src/io/addon.ts'
 import type { DialError } from '../../../src/upstream/dialer.ts'
 import { type BadSocks, type Step, startBadSocks } from '../../helpers/bad-socks.ts'
 import { until } from '../../helpers/sockets.ts'
-import { open, outcomeOf, type Rig } from '../rig.ts'
+import { open, openInput, outcomeOf, type Rig } from '../rig.ts'
 
 const GREETING = [5, 1, 0]
 const USER = { username: 'u', password: 'p' }
@@ -93,6 +93,15 @@ test('probe: a password is not shown before the proxy has taken it from a dial',
   await until(() => bad.left() >= 2 && bad.received.length === 3, 'the end of its connection')
   t.true(Buffer.from(bad.received[2]!).includes('\x01u\x01p'))
 })
+
+for (const proxy of ['socks5://', 'socks5://u:p@', 'socks4://', 'http://', 'http://u:p@'])
+  test(`probe: a connection by another's hands that stands already is found to do so: ${proxy}`, async t => {
+    const bad = await startBadSocks(proxy === 'socks5://' ? ['greeting', { send: [5, 0] }, 'silence'] : ['silence'])
+    t.teardown(() => bad.close())
+    const rig = openInput(t, { proxy: ['direct://', `${proxy}127.0.0.1:${bad.port}`] })
+    t.is(await probed(rig), undefined)
+    await until(() => bad.left() === 1, 'the end of its connection')
+  })
 
 test.serial(
   'probe: one that is called off, or closed with its dialer, leaves nothing open and is not heard of',
