@@ -24,9 +24,14 @@ export class TlsTransport implements Transport, TunnelHost {
 
   connect(user: TransportUser, client: IpEndpoint): Connecting {
     const tunnel = new TlsTunnel(this, user)
-    const below = this.#below.connect(tunnel, client)
-    if (below !== undefined) tunnel.below = below
-    this.#tunnels.add(tunnel)
+    this.#tunnels.add(tunnel) // first: it may end within the call
+    try {
+      const below = this.#below.connect(tunnel, client)
+      if (below !== undefined) tunnel.below = below
+    } catch (error) {
+      this.#tunnels.delete(tunnel)
+      throw error
+    }
     return tunnel
   }
 

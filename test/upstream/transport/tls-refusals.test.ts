@@ -1,5 +1,7 @@
 /** Why TLS with a proxy failed, in words that say what to do. */
 import type { TlsOptions as ServerOptions } from 'node:tls'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import test, { type ExecutionContext } from 'ava'
 import { addon } from '../../../src/io/addon.ts'
 import { tlsFailure } from '../../../src/upstream/transport/tls-reasons.ts'
@@ -121,6 +123,25 @@ test.serial('tls: where nobody listens the reason is that of the connection', as
   t.like(user.error, { failure: 'upstream-down' })
   t.is(user.end, 'unreached')
   t.regex(user.error!.message, /ECONNREFUSED: nobody listens there/)
+})
+
+test.serial('tls: nothing is kept of connections that failed at once', async t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const { transport } = openTls(t, await closedPort())
+  const users: WeakRef<User>[] = []
+  const fail = async () => {
+    const user = new User()
+    transport.connect(user, NOBODY)
+    await until(() => user.calls === 1, 'the failure')
+    users.push(new WeakRef(user))
+  }
+  for (let dials = 0; dials < 10; dials++) await fail()
+  await until(() => {
+    collect()
+    return users.filter(user => user.deref() !== undefined).length <= 1
+  }, 'that they are forgotten')
+  t.pass()
 })
 
 test.serial('tls: a proxy that says nothing is waited for until the dial is given up, and told', async t => {
