@@ -15,7 +15,7 @@ const DELAY_MS = 250
 export interface RaceListener {
   /** `readable`: events have been seen that tell of more than that it stands. The socket's watcher is to be replaced. */
   onWon(socket: Socket, endpoint: IpEndpoint, readable: boolean): void
-  /** The error of the last. */
+  /** The error of the last that has answered, if there is one. */
   onLost(error: SystemError): void
 }
 
@@ -47,7 +47,7 @@ export class Race {
         return undefined
       } catch (error) {
         if (!(error instanceof SystemError)) throw error
-        this.#last = error
+        this.#last ??= error // what another address has answered tells more
       }
     }
     return this.#running.size === 0 ? this.#last : undefined

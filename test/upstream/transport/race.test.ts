@@ -90,6 +90,11 @@ test('race: when all have failed that is told, and the name is looked up again',
   )
 })
 
+test('race: what an address has answered is told, and not that there is no way to the next', async t => {
+  const rig = await open(t, await closedPort(), ['127.0.0.1', '255.255.255.255'])
+  t.regex((await outcomeOf(t, rig)).error!.message, /ECONNREFUSED/)
+})
+
 test('race: a proxy that does not speak at one address is tried at the next', async t => {
   const wrong = await startBadSocks([{ send: Buffer.from('SSH-2.0') }], '127.0.0.1')
   t.teardown(() => wrong.close())
