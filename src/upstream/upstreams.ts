@@ -130,7 +130,7 @@ export class Dialers {
     for (const [at, hop] of hops.entries()) {
       if (hop.kind === 'reject') return new RejectDialer()
       if (hop.kind === 'direct') {
-        last = new DirectDialer(poller, arena, bindingOf(hop, bind))
+        last = new DirectDialer(poller, arena, bindingOf(hop, bind), at < hops.length - 1)
         continue
       }
       const proxy = this.#upstreams.state(name, at)

@@ -172,6 +172,20 @@ test('upstreams: what is asked for goes to the first hop alone: its address is t
   t.false(dialer.isUpstream({ address: parseAddress('192.0.2.2')!, port: 2 }))
 })
 
+test('upstreams: behind direct:// it is the address of the proxy that packets go to', async t => {
+  const b = await socks(t)
+  const here = { address: LOOPBACK, port: b.port }
+  for (const server of ['127.0.0.1', 'localhost']) {
+    const rig = openInput(t, { proxy: ['direct://', `socks5://${server}:${b.port}`] })
+    await outcomeOf(t, rig)
+    t.true(rig.dialer.isUpstream(here), server)
+    t.false(rig.dialer.isUpstream({ ...here, port: 1 }))
+  }
+  const direct = openInput(t, { proxy: 'direct://' })
+  t.truthy((await outcomeOf(t, direct, here)).connected)
+  t.false(direct.dialer.isUpstream(here))
+})
+
 test('upstreams: through a proxy without UDP datagrams go to the next in TCP, and nothing leaves beside it', async t => {
   const a = await socks(t, { udp: false })
   const b = await startBadSocks(scriptOf(['udp in tcp', 'full cone']))

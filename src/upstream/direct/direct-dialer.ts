@@ -1,6 +1,6 @@
 /** No proxy at all: sockets of our own, beside the tun by mark or interface. */
 import { lookup } from 'node:dns/promises'
-import { type Destination, type IpEndpoint, parseAddress } from '../../endpoint.ts'
+import { type Destination, type IpEndpoint, parseAddress, sameEndpoint } from '../../endpoint.ts'
 import type { SystemError } from '../../errors.ts'
 import type { Poller } from '../../io/poller.ts'
 import { type Binding, lacksResources, type Socket } from '../../io/socket.ts'
@@ -39,8 +39,13 @@ export class DirectDialer implements Dialer {
   readonly #associations = new Set<DirectAssociation>()
   readonly #dials = new Set<DirectDial>()
   readonly #counters = { direct_dials: 0, direct_failures: 0 }
+  readonly #isHop: boolean
+  /** Of a hop: where the next one was looked for last. */
+  #next: readonly IpEndpoint[] = []
 
-  constructor(poller: Poller, arena: Arena, binding: Binding) {
+  /** @param isHop all that is dialed is one proxy */
+  constructor(poller: Poller, arena: Arena, binding: Binding, isHop = false) {
+    this.#isHop = isHop
     this.#poller = poller
     this.#arena = arena
     this.#binding = binding
@@ -105,6 +110,7 @@ export class DirectDialer implements Dialer {
   }
 
   newRace(endpoints: readonly IpEndpoint[], listener: RaceListener): Race {
+    if (this.#isHop) this.#next = endpoints
     return new Race(this.#poller, this.#binding, endpoints, listener)
   }
 
@@ -113,8 +119,9 @@ export class DirectDialer implements Dialer {
     if (hasFailed) this.#counters.direct_failures++
   }
 
-  /** There is no proxy: it is `client` that may be one of our sockets. */
+  /** Of a hop the next one; else there is no proxy, and it is `client` that may be one of our sockets. */
   isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean {
+    if (this.#next.some(next => sameEndpoint(next, destination))) return true
     if (client === undefined) return false
     for (const dial of this.#dials) if (dial.isOwn(destination, client)) return true
     for (const association of this.#associations) if (association.isOwn(client)) return true
