@@ -22,7 +22,7 @@ async function rig(t: ExecutionContext) {
     const proxy = socks5State({ host: '127.0.0.1', port }, 'auto', log)
     return new ProxyDialer(proxyParts(poller, arena, proxy, DEFAULTS.upstream.pool, log))
   })
-  return { ...made, said }
+  return { ...made, said, upstream: `127.0.0.1:${port}` }
 }
 
 for (const [name, errno] of Object.entries(ERRORS))
@@ -34,7 +34,7 @@ for (const [name, errno] of Object.entries(ERRORS))
         addon.connectTcp = connectTcp
       })
       addon.connectTcp = () => -errno
-      const { send, said, plane, lines } = await rig(t)
+      const { send, said, plane, lines, upstream } = await rig(t)
       for (let port = 1; port <= 20; port++) {
         const [answer] = send(tcp(PAIR, { fromPort: 40_000 + port, toPort: 80, seq: 1000, flags: Flag.syn }))
         t.is(answer?.tcp?.flags, Flag.rst | Flag.ack)
@@ -42,7 +42,7 @@ for (const [name, errno] of Object.entries(ERRORS))
       }
       const [unreachable] = send(udp(PAIR, 5000, 53, Buffer.from('?')))
       t.is(unreachable?.protocol, 1, 'ICMP')
-      t.deepEqual(said, [{ message: 'no socket to the proxy can be made', fields: { reason: name } }])
+      t.deepEqual(said, [{ message: 'no socket to the proxy can be made', fields: { upstream, reason: name } }])
       t.is(lines.filter(({ level }) => level === 'warn').length, 1, 'that datagrams are not relayed')
       const { dials_in_flight, tcp_flows, flow_slots } = plane.counters()
       t.deepEqual({ dials_in_flight, tcp_flows, flow_slots }, { dials_in_flight: 0, tcp_flows: 0, flow_slots: 0 })

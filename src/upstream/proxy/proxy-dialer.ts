@@ -96,7 +96,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
     this.poller = poller
     this.arena = arena
     this.#binding = binding
-    this.#log = log
+    this.#log = { warn: (message, fields) => log.warn(message, { upstream: proxy.name, ...fields }) }
     this.health = proxy.health
     this.ladder = proxy.ladder
     this.manners = proxy.manners
@@ -241,7 +241,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
   failed(opening: Opening, error: DialError, end: HandshakeEnd, proxy?: IpEndpoint): void {
     this.cancelled(opening)
     this.#counters.handshake_failures++
-    if (end === 'denied' && this.#authentication.isPerSource) {
+    if (end === 'denied' && this.#authentication.isPerSource && this.#authentication.of(opening.client).isDenied) {
       this.health.answered() // others have other users
       this.#complain(DENIED, { client: formatAddress(opening.client.address), reason: error.message })
     } else if (end === 'refused') this.health.answered()

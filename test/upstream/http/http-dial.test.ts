@@ -192,7 +192,8 @@ test('http: a proxy that wants a password and has none configured is told once',
 
 test('http: the user name carries the client, and one who is refused is no verdict on another', async t => {
   const said: string[] = []
-  const tell = (line: string, fields?: { client?: string }) => said.push(`${line} ${fields?.client ?? ''}`)
+  const tell = (line: string, fields?: { upstream?: string; client?: string }) =>
+    said.push(`${line} ${fields?.client ?? ''} ${fields?.upstream ?? ''}`)
   const name = Buffer.from('u-198.18.0.2:p').toString('base64')
   const { port, requests } = await proxy(t, asked =>
     asked.text.includes(name) ? OK : `${BASIC}Content-Length: 0\r\n\r\n`,
@@ -212,7 +213,7 @@ test('http: the user name carries the client, and one who is refused is no verdi
   const others = requests.filter(({ text }) => text.includes(Buffer.from('u-198.18.0.9:p').toString('base64')))
   t.is(others.length, 1, 'it is not shown again at once')
   t.is(said.filter(line => line.includes('user name')).length, 1)
-  t.true(said.includes('the proxy does not accept the user name and password of a client 198.18.0.9'))
+  t.true(said.includes(`the proxy does not accept the user name and password of a client 198.18.0.9 127.0.0.1:${port}`))
   t.false(said.some(line => line.startsWith('upstream down')))
 })
 

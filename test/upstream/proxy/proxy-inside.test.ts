@@ -140,19 +140,23 @@ test.serial('socks5+tls: datagrams have a relay as long as the connection inside
   await until(() => server.counters.liveAssociations === 0, 'the association to end')
 })
 
-test.serial('https: a certificate that is refused is why the proxy is down, in one line of the log', async t => {
-  const { port } = await tlsServer(t, serveHttp, makeCertificate({ name: 'proxy', hosts: ['127.0.0.1'] }))
-  const lines: unknown[] = []
-  const log = { ...silent, warn: (...said: unknown[]) => void lines.push(said) }
-  const rig = openUrl(t, `https://127.0.0.1:${port}?ca=${CA}`, log)
-  for (let at = 0; at < 3; at++) {
-    const { error } = await outcomeOf(t, rig)
-    t.like(error, { failure: 'authentication' })
-    t.regex(error!.message, /has signed itself/)
-  }
-  t.is(lines.length, 1)
-  t.regex(JSON.stringify(lines), /has signed itself: give it as ca=FILE/)
-})
+for (const user of ['', '{source}:x@'])
+  test.serial(
+    `https: ${user} a certificate that is refused is why the proxy is down, in one line of the log`,
+    async t => {
+      const { port } = await tlsServer(t, serveHttp, makeCertificate({ name: 'proxy', hosts: ['127.0.0.1'] }))
+      const lines: unknown[] = []
+      const log = { ...silent, warn: (...said: unknown[]) => void lines.push(said) }
+      const rig = openUrl(t, `https://${user}127.0.0.1:${port}?ca=${CA}`, log)
+      for (let at = 0; at < 3; at++) {
+        const { error } = await outcomeOf(t, rig)
+        t.like(error, { failure: 'authentication' })
+        t.regex(error!.message, /has signed itself/)
+      }
+      t.is(lines.length, 1)
+      t.regex(JSON.stringify(lines), /upstream down.*has signed itself: give it as ca=FILE/)
+    },
+  )
 
 test.serial('socks5+tls: a proxy that wants a certificate of ours is told from one that just closes', async t => {
   const options = { ...certificate, requestCert: true, ca: [authority.cert] }
