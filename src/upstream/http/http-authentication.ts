@@ -69,7 +69,7 @@ export class HttpAuthentication {
   first(authority: string, username?: string): Attempt {
     const name = username === undefined ? (this.#username ?? '') : bytesOf(username)
     const none = { authorization: '', username: name, nonce: undefined, isFresh: false, answers: 0 }
-    if (this.#scheme === 'basic') return { ...none, authorization: this.#basic(name) }
+    if (this.#scheme === 'basic' && !name.includes(':')) return { ...none, authorization: this.#basic(name) }
     const at = this.#scheme === 'digest' ? this.#idle.findLastIndex(nonce => nonce.username === name) : -1
     if (at < 0) return none
     const [nonce] = this.#idle.splice(at, 1)
@@ -92,6 +92,7 @@ export class HttpAuthentication {
     const hasBasic = challenges.some(({ scheme }) => scheme === 'basic')
     if (digest === undefined && !hasBasic) return failed(unsupported(challenges))
     const { username, nonce, isFresh } = attempt
+    if (digest === undefined && username.includes(':')) return failed(COLON)
     const wasBasic = attempt.authorization !== '' && nonce === undefined
     if (digest === undefined ? wasBasic : isFresh && !digest.isStale) return failed(DENIED)
     if (attempt.answers >= MAX_ANSWERS) return failed(UNDECIDED)
@@ -138,6 +139,8 @@ export class HttpAuthentication {
 const bytesOf = (text: string) => Buffer.from(text).toString('latin1')
 
 export const DENIED = 'the proxy refused the user name or the password: check both in the configuration'
+/** RFC 7617 §2: it would end the name. */
+const COLON = 'the proxy wants Basic, which carries no colon in a user name: {source} is an IPv6 address here'
 const UNDECIDED = 'the proxy asks for the password again and again, and does not refuse it'
 
 const failed = (message: string): DialError => ({ failure: 'authentication', message })

@@ -49,6 +49,19 @@ test('http-authentication: Basic carries UTF-8 (RFC 7617 section 2), and no pass
   t.is(of('me'), `Basic ${Buffer.from('me:').toString('base64')}`)
 })
 
+test('http-authentication: a name with the colons of an IPv6 client is not shown by Basic, which would cut it, but by Digest', t => {
+  const auth = new HttpAuthentication({ username: 'u-{source}', password: USER.password })
+  const [four, six] = ['u-198.18.0.2', 'u-2001:db8::2']
+  for (let dials = 0; dials < 2; dials++) {
+    const first = auth.first(AUTHORITY, six)
+    t.is(first.authorization, '')
+    denial(t, challenged(auth, first, BASIC), /colon.*IPv6/)
+    const other = auth.first(AUTHORITY, four)
+    t.regex((dials === 0 ? next(t, auth, other, BASIC) : other).authorization, /^Basic /)
+  }
+  t.is(parameter(next(t, auth, auth.first(AUTHORITY, six), BASIC, digestOf('a')), 'username'), six)
+})
+
 test('http-authentication: the strongest challenge is answered, and Basic never behind a Digest that was refused', t => {
   const auth = new HttpAuthentication(USER)
   const md5 = digestOf('a', ', algorithm=MD5')
