@@ -131,6 +131,8 @@ export interface Dialer {
   associate(client: IpEndpoint, listener: AssociationListener, name?: string): Associating
   /** Whether the upstream answers, without a destination. Not there: it can be told by dials alone. */
   probe?(listener: ProbeListener): Probing
+  /** It, or what it is reached through, is shown a user for each client: that one is refused says nothing of others. */
+  readonly hasUserPerClient?: boolean
   /** The destination is the upstream itself, or the client a socket of ours: a route leads the gateway's own traffic into the tun. */
   isUpstream(destination: IpEndpoint, client?: IpEndpoint): boolean
   counters(): Record<string, number>

@@ -186,6 +186,33 @@ test('upstreams: behind direct:// it is the address of the proxy that packets go
   t.false(direct.dialer.isUpstream(here))
 })
 
+for (const behind of [false, true])
+  test(`upstreams: a member of a group that refuses one client's own user is there for others${behind ? ', also behind a hop' : ''}`, async t => {
+    const a = await socks(t, { username: '198.18.0.2', password: 'x' })
+    const b = await socks(t)
+    const to = { address: LOOPBACK, port: await greeter(t) }
+    const own = `socks5://{source}:x@127.0.0.1:${a.port}`
+    const upstreams = {
+      a: behind ? [own, `socks5://127.0.0.1:${b.port}`] : own,
+      b: `socks5://127.0.0.1:${b.port}`,
+      g: { group: 'failover', members: ['a', 'b'] },
+    }
+    const rig = openInput(t, { proxy: 'g', upstreams } as never)
+    const stranger = { address: parseAddress('198.18.0.9')!, port: 1 }
+    let served = 0
+    rig.dialer.connect(to, stranger, {
+      onConnected: ({ socket }) => {
+        served++
+        socket.close()
+      },
+      onFailed: error => t.fail(error.message),
+    })
+    await until(() => served === 1, 'the other member')
+    t.is(a.counters.connects, 0)
+    t.truthy((await outcomeOf(t, rig, to)).connected)
+    t.is(a.counters.connects, 1, 'whose user it takes')
+  })
+
 test('upstreams: through a proxy without UDP datagrams go to the next in TCP, and nothing leaves beside it', async t => {
   const a = await socks(t, { udp: false })
   const b = await startBadSocks(scriptOf(['udp in tcp', 'full cone']))

@@ -71,6 +71,7 @@ interface Watch {
 export class GroupDialer implements Dialer, RaceHost {
   readonly state: GroupState
   readonly dialers: readonly Dialer[]
+  readonly hasUserPerClient: boolean
   readonly #poller: Pick<Poller, 'turn' | 'later'>
   readonly #time: GroupTime
   readonly #races = new Set<Race>()
@@ -83,6 +84,7 @@ export class GroupDialer implements Dialer, RaceHost {
   constructor({ poller, state, dialers, time = REAL_TIME }: GroupParts) {
     this.state = state
     this.dialers = dialers
+    this.hasUserPerClient = dialers.some(dialer => dialer.hasUserPerClient)
     this.#poller = poller
     this.#time = time
     const never = Number.NEGATIVE_INFINITY
@@ -120,6 +122,7 @@ export class GroupDialer implements Dialer, RaceHost {
 
   blame(member: number, { failure, message }: DialError): void {
     if (failure === 'authentication') {
+      if (this.dialers[member]!.hasUserPerClient) return
       this.state.failed(member, message)
       this.#watches[member]!.dueAt = this.now() + Math.max(DENIED_MS, this.state.probeMs)
       return

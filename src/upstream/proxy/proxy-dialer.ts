@@ -32,10 +32,8 @@ const DENIED = 'the proxy does not accept the user name and password of a client
 
 /** While more are being opened for clients, each connection made in advance would keep them waiting. */
 const BUSY_OPENINGS = 8
-
 /** Of the descriptors that there may be: when more are in use, none is kept for a dial that may come. */
 const POOL_SHARE = 0.75
-
 /** For whom a connection is made in advance. */
 const NOBODY: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 
@@ -72,6 +70,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
   readonly health: ProxyHealth
   readonly ladder: UdpLadder
   readonly manners: Manners
+  readonly hasUserPerClient: boolean
   readonly #chain: Chained | undefined
   readonly #transport: Transport
   readonly #protocol: Protocol
@@ -103,6 +102,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
     this.#transport = transport
     this.#protocol = protocol
     this.#authentication = proxy.authentication
+    this.hasUserPerClient = proxy.authentication.isPerSource || chain?.through.hasUserPerClient === true
     this.relays = proxy.relays
     this.#pool = new ConnectionPool(this, pool)
     this.#probes = new ProxyProbes(poller, proxy, transport, asker => protocol.handshake(this.manners.ahead, asker))
