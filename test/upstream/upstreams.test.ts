@@ -197,7 +197,9 @@ for (const behind of [false, true])
       b: `socks5://127.0.0.1:${b.port}`,
       g: { group: 'failover', members: ['a', 'b'] },
     }
-    const rig = openInput(t, { proxy: 'g', upstreams } as never)
+    const said: string[] = []
+    const tell = (line: string) => void said.push(line)
+    const rig = openInput(t, { proxy: 'g', upstreams } as never, { info: tell, warn: tell } as never)
     const stranger = { address: parseAddress('198.18.0.9')!, port: 1 }
     let served = 0
     rig.dialer.connect(to, stranger, {
@@ -211,6 +213,7 @@ for (const behind of [false, true])
     t.is(a.counters.connects, 0)
     t.truthy((await outcomeOf(t, rig, to)).connected)
     t.is(a.counters.connects, 1, 'whose user it takes')
+    t.false(said.includes('upstream down'))
   })
 
 test('upstreams: through a proxy without UDP datagrams go to the next in TCP, and nothing leaves beside it', async t => {

@@ -28,8 +28,8 @@ export class ChainTransport implements Transport {
   }
 
   connect(user: TransportUser, client: IpEndpoint): Connecting | undefined {
-    const link = new Link(this.#poller, this.#name, user)
-    return link.begin(this.#through, this.#proxy, client) ? link : undefined
+    const link = new Link(this.#poller, this.#through, this.#name, user)
+    return link.begin(this.#proxy, client) ? link : undefined
   }
 
   /** `through` does so for its own sake. */
@@ -51,20 +51,22 @@ export class ChainTransport implements Transport {
 class Link implements Connecting, DialListener {
   readonly stands = true
   readonly #poller: Poller
+  readonly #through: Dialer
   readonly #name: string
   #user: TransportUser | undefined
   #dial: Dial | undefined
   #isBeginning = true
 
-  constructor(poller: Poller, name: string, user: TransportUser) {
+  constructor(poller: Poller, through: Dialer, name: string, user: TransportUser) {
     this.#poller = poller
+    this.#through = through
     this.#name = name
     this.#user = user
   }
 
   /** False: it is attached already. */
-  begin(through: Dialer, proxy: Destination, client: IpEndpoint): boolean {
-    this.#dial = through.connect(proxy, client, this)
+  begin(proxy: Destination, client: IpEndpoint): boolean {
+    this.#dial = this.#through.connect(proxy, client, this)
     this.#isBeginning = false
     return this.#user !== undefined
   }
@@ -89,7 +91,8 @@ class Link implements Connecting, DialListener {
     const user = this.#user
     this.#user = undefined
     const known = OF_ITSELF.has(failure) ? failure : 'upstream-down'
-    const end = failure === 'no-resources' ? 'local' : 'unreached'
+    const isOfClient = failure === 'authentication' && this.#through.hasUserPerClient
+    const end = failure === 'no-resources' || isOfClient ? 'local' : 'unreached'
     user?.onUnconnected({ failure: known, message: this.#told(message) }, end)
   }
 
