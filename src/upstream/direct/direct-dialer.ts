@@ -1,4 +1,5 @@
 /** No proxy at all: sockets of our own, beside the tun by mark or interface. */
+import type { LookupAddress } from 'node:dns'
 import { lookup } from 'node:dns/promises'
 import { type Destination, type IpEndpoint, parseAddress, sameEndpoint } from '../../endpoint.ts'
 import type { SystemError } from '../../errors.ts'
@@ -32,6 +33,13 @@ const FAILURES: { readonly [errno: string]: DialFailure } = {
   EADDRNOTAVAIL: 'net-unreachable',
 }
 
+/** Who has given up leaves his look-up behind, which nobody can end; the system does four at a time. */
+const MAX_LOOK_UPS = 256
+const TOO_MANY_NAMES: DialError = {
+  failure: 'no-resources',
+  message: `too many names are being looked up (${MAX_LOOK_UPS})`,
+}
+
 export class DirectDialer implements Dialer {
   readonly #poller: Poller
   readonly #arena: Arena
@@ -43,9 +51,22 @@ export class DirectDialer implements Dialer {
   /** Of a hop: where the next one was looked for last. */
   #next: readonly IpEndpoint[] = []
 
-  /** @param isHop all that is dialed is one proxy */
-  constructor(poller: Poller, arena: Arena, binding: Binding, isHop = false) {
+  readonly #resolve: (name: string) => Promise<readonly LookupAddress[]>
+  #lookUps = 0
+
+  /**
+   * @param isHop all that is dialed is one proxy
+   * @param resolve for tests
+   */
+  constructor(
+    poller: Poller,
+    arena: Arena,
+    binding: Binding,
+    isHop = false,
+    resolve: (name: string) => Promise<readonly LookupAddress[]> = name => lookup(name, { all: true }),
+  ) {
     this.#isHop = isHop
+    this.#resolve = resolve
     this.#poller = poller
     this.#arena = arena
     this.#binding = binding
@@ -71,7 +92,14 @@ export class DirectDialer implements Dialer {
     onFound: (addresses: readonly Uint8Array[]) => void,
     onFailed: (error: DialError) => void,
   ): void {
-    lookup(name, { all: true }).then(
+    if (this.#lookUps >= MAX_LOOK_UPS) return this.#poller.later(() => onFailed(TOO_MANY_NAMES))
+    this.#lookUps++
+    const ended = () => {
+      this.#lookUps--
+    }
+    const looking = this.#resolve(name)
+    looking.then(ended, ended)
+    looking.then(
       found => {
         const addresses = found.map(({ address }) => parseAddress(address)).filter(address => address !== undefined)
         this.#poller.turn(() => (addresses.length > 0 ? onFound(addresses) : onFailed(unknownName('ENODATA'))))
