@@ -14,7 +14,7 @@ export type DialFailure =
   | 'ttl-expired'
   | 'general' // the proxy could not say why
   | 'unsupported' // command or address type
-  | 'no-resources' // this machine has no descriptor or no memory for a socket
+  | 'no-resources' // this machine has no descriptor or no memory for a socket, or too many names to look up
   | 'upstream-down' // the proxy could not be reached, or the handshake broke
   | 'authentication'
   | 'timeout'
