@@ -228,7 +228,10 @@ test('explain: a script that gives no verdict is not what says where', async t =
   const file = join(temporaryFolder(t), 'rules.mjs')
   writeFileSync(file, "export default defineRules(() => 'nowhere')\n")
   const ended = await tungate(['explain', 'tcp', '192.0.2.1:80', '--proxy', 'socks5://192.0.2.9', '--rules-file', file])
-  t.regex(ended.stdout, /wrong verdict: found "nowhere".*\ngoes to proxy: the default, for the script gave no verdict\n/)
+  t.regex(
+    ended.stdout,
+    /wrong verdict: found "nowhere".*\ngoes to proxy: the default, for the script gave no verdict\n/,
+  )
 })
 
 test('explain: a script says where, and is told no name that the gateway does not know', async t => {
