@@ -25,8 +25,8 @@ import { SharedLog } from './shared-log.ts'
 import { TrapLimit } from './trap-limit.ts'
 import { pendingCell, taken } from './worker-log.ts'
 
-/** The worker's program: the same path from any script in a folder beside this one, as that of a bundle. */
-const WORKER_ENTRY = new URL('../plane/plane-worker.js', import.meta.url)
+/** The worker's program, plane-worker.ts as one file: the same path from any script in a folder beside this one, as that of a bundle. */
+const WORKER_ENTRY = new URL('../bundle/plane-worker.mjs', import.meta.url)
 
 /** A worker that has not answered by then counts with its last answer. */
 const ANSWER_LIMIT_MS = 200
