@@ -40,14 +40,20 @@ const UNPRIVILEGED_ENVIRONMENT = {
 }
 /** They need no right but those for the namespaces that all files make, so for another user they would be the same once more. */
 const SAME_FOR_ALL = [
+  'chains',
   'dns-load',
+  'encrypted-names',
+  'groups',
   'log-reader',
+  'names',
   'no-udp',
   'proxy-storms',
   'refusal',
+  'rules',
   'standstill',
   'tls',
   'udp-faults',
+  'udp-ladder',
   'upstream-faults',
   'upstreams',
 ]
