@@ -18,6 +18,7 @@ const LEAVES = [
   'options.ts',
   'redact.ts',
   'log.ts',
+  'log-limits.ts',
   'log-sink.ts',
   'log-terminal.ts',
   'status.ts',

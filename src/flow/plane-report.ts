@@ -1,6 +1,7 @@
 /** What people are told of a data plane: its complaints, the limits that it comes near, its counters, the ends of its flows. */
 import { formatEndpoint, type IpEndpoint } from '../endpoint.ts'
 import type { Poller } from '../io/poller.ts'
+import { Complaints } from '../log-limits.ts'
 import type { GatewayOptions } from '../options.ts'
 import type { Tun } from '../tun/tun.ts'
 import type { DialError } from '../upstream/dialer.ts'
@@ -16,8 +17,6 @@ export interface PlaneLog {
   debug(message: string, fields?: Record<string, unknown>): void
 }
 
-/** The same complaint is logged at most so often. */
-const COMPLAINT_MS = 60_000
 const OWN_TRAFFIC =
   "the route to the proxy leads into the tun: exclude this address from the tun's routes, or use bind.interface or bind.mark"
 const OWN_SOCKET =
@@ -31,7 +30,7 @@ export class PlaneReport {
   readonly #tun: Tun
   readonly #options: Pick<GatewayOptions, 'udp' | 'limits'>
   readonly #log: PlaneLog
-  readonly #complaints = new Map<string, number>()
+  readonly #complaints = new Complaints()
   readonly #watch = new LimitWatch()
   /** Dials that the stack refused, and SYNs that found no place, as of the last look. */
   #dialsRefused = 0
@@ -52,10 +51,7 @@ export class PlaneReport {
 
   /** `message`: one of a few texts; what differs is in the fields. */
   complain(message: string, fields?: Record<string, unknown>): void {
-    const { now } = this.#plane
-    if (now - (this.#complaints.get(message) ?? Number.NEGATIVE_INFINITY) < COMPLAINT_MS) return
-    this.#complaints.set(message, now)
-    this.#log.warn(message, fields)
+    if (this.#complaints.isDue(message, this.#plane.now)) this.#log.warn(message, fields)
   }
 
   /** The gateway's own traffic comes back to it: one clear line, instead of a storm of dials. */

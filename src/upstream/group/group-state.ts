@@ -6,6 +6,7 @@
  *               └──fails, or stays silent──────▶ │ ▲                       ▲
  *                           up ──fails, or silent──┘                denied ┘
  */
+import { Changes } from '../../log-limits.ts'
 import type { UpstreamOptions } from '../../options.ts'
 import type { HealthLog } from '../proxy/proxy-health.ts'
 
@@ -34,7 +35,6 @@ const BETTER = 0.8
 
 /** More lines than this within a minute are summed up in one. */
 const LINES_A_MINUTE = 6
-const MINUTE_MS = 60_000
 
 /** Shared by the groups of one name in all threads. */
 export function groupCells(members: number): Int32Array {
@@ -63,8 +63,7 @@ export class GroupState {
   readonly #now: () => number
   #turn = 0
   #fastest: number | undefined
-  #toldAt: number[] = []
-  #silentUntil = Number.NEGATIVE_INFINITY
+  readonly #changes = new Changes(LINES_A_MINUTE)
 
   /**
    * @param cells of groupCells(), for several threads with one group
@@ -234,15 +233,8 @@ export class GroupState {
   }
 
   #mayTell(): boolean {
-    const now = this.#now()
-    if (now < this.#silentUntil) return false
-    this.#toldAt = this.#toldAt.filter(at => now - at < MINUTE_MS)
-    if (this.#toldAt.length < LINES_A_MINUTE) {
-      this.#toldAt.push(now)
-      return true
-    }
-    this.#toldAt = []
-    this.#silentUntil = now + MINUTE_MS
+    const next = this.#changes.next(this.#now())
+    if (next !== 'last') return next === 'tell'
     this.#log.warn('group unsteady', {
       group: this.name,
       reason: 'its members come and go: the next changes are told in a minute',

@@ -3,6 +3,7 @@ import { type Destination, formatAddress, type IpEndpoint } from '../../endpoint
 import { SystemError } from '../../errors.ts'
 import type { Poller, Watcher } from '../../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../../io/socket.ts'
+import { Complaints } from '../../log-limits.ts'
 import type { Relays } from '../datagrams/relays.ts'
 import { StreamAssociation } from '../datagrams/stream-association.ts'
 import { type Chained, relayAssociation } from '../datagrams/through-association.ts'
@@ -24,8 +25,6 @@ import type { ProxyState } from './proxy-state.ts'
 
 /** What connect() says of the network, not of this machine. */
 const NETWORK_ERRORS = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT', 'EACCES', 'EADDRNOTAVAIL'])
-/** The same complaint is logged at most so often. */
-const COMPLAINT_MS = 60_000
 /** It is this machine that refuses: no descriptor, no right, no such interface. */
 const NO_SOCKET = 'no socket to the proxy can be made'
 const DENIED = 'the proxy does not accept the user name and password of a client'
@@ -87,7 +86,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
   )
   readonly relays: Relays
   readonly #counters = { handshakes: 0, handshake_failures: 0, handshake_fallbacks: 0 }
-  readonly #complaints = new Map<string, number>()
+  readonly #complaints = new Complaints()
   #clock: NodeJS.Timeout | undefined
 
   constructor({ poller, arena, proxy, transport, protocol, pool, binding, log, chain }: ProxyParts) {
@@ -208,10 +207,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
   }
 
   #complain(message: string, fields: Record<string, unknown>): void {
-    const now = performance.now()
-    if (now - (this.#complaints.get(message) ?? Number.NEGATIVE_INFINITY) < COMPLAINT_MS) return
-    this.#complaints.set(message, now)
-    this.#log.warn(message, fields)
+    if (this.#complaints.isDue(message, performance.now())) this.#log.warn(message, fields)
   }
 
   mayFill(): boolean {

@@ -2,6 +2,8 @@
  * Whether the proxy is up, as its answers tell: one truth for all dialers, also those of other threads, and one log line
  * for each change.
  */
+import { Changes } from '../../log-limits.ts'
+
 export interface HealthLog {
   info(message: string, fields?: Record<string, unknown>): void
   warn(message: string, fields?: Record<string, unknown>): void
@@ -42,7 +44,6 @@ const PATIENCE: { readonly [failure in ProxyFailure]: number } = {
 
 /** More changes than this within a minute are summed up in one line. */
 const CHANGES_A_MINUTE = 4
-const MINUTE_MS = 60_000
 
 /** Shared by all who speak with the same proxy. */
 export function healthCells(): Int32Array {
@@ -57,9 +58,7 @@ export class ProxyHealth {
   readonly #cells: Int32Array
   readonly #now: () => number
   #failuresInARow = 0
-  /** When changes were told, within the last minute. */
-  #toldAt: number[] = []
-  #silentUntil = Number.NEGATIVE_INFINITY
+  readonly #changes = new Changes(CHANGES_A_MINUTE)
 
   /**
    * @param upstream the proxy's name in the log
@@ -109,15 +108,8 @@ export class ProxyHealth {
   }
 
   #mayTell(): boolean {
-    const now = this.#now()
-    if (now < this.#silentUntil) return false
-    this.#toldAt = this.#toldAt.filter(at => now - at < MINUTE_MS)
-    if (this.#toldAt.length < CHANGES_A_MINUTE) {
-      this.#toldAt.push(now)
-      return true
-    }
-    this.#toldAt = []
-    this.#silentUntil = now + MINUTE_MS
+    const next = this.#changes.next(this.#now())
+    if (next !== 'last') return next === 'tell'
     const reason = 'it answers and fails in turn: is it overloaded? its next changes are told in a minute'
     this.#log.warn('upstream unsteady', { upstream: this.#upstream, reason })
     return false
