@@ -248,18 +248,6 @@ test('udp-routes: a verdict that comes when the endpoint is gone dials nobody', 
   t.is(rig.dialer.associations.length, 0)
 })
 
-test('udp-routes: a name is let go of, too, when its verdict comes behind the end of the stack', async t => {
-  const virtual = { '203.0.113.1': 'a.example.org' }
-  const { rig, verdicts, held } = await openDeciding(t, () => ({ kind: 'ask', why: '' }), { virtual })
-  rig.send(to('203.0.113.1'))
-  t.deepEqual(held, ['a.example.org'])
-  rig.plane.close(false)
-  rig.poller.close()
-  verdicts[0]!({ kind: 'reject', why: '' })
-  await new Promise(resolve => setImmediate(resolve))
-  t.deepEqual(held, [])
-})
-
 test('udp-routes: ways are bounded, the least recently used gives way, and its dial with it', async t => {
   const virtual = Object.fromEntries(
     Array.from({ length: 80 }, (_, at) => [`203.0.113.${at + 1}`, `n${at}.example.org`]),
