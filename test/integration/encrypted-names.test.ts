@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { makeCertificate } from '../helpers/certificates.ts'
-import { startDnsmasq } from '../helpers/dnsmasq.ts'
+import { startDnsmasq } from '../helpers/servers/dnsmasq.ts'
 import { isInstalled, startMicrosocks } from '../helpers/servers.ts'
 import { createWorld, endsWithFile, type GatewayProcess, PROXY4, skip, until, type World } from './world.ts'
 
@@ -28,8 +28,7 @@ test.before(async () => {
   if (lacks.length > 0) return
   world = await createWorld()
   await world.server.bindFile('/etc/resolv.conf', `nameserver ${RESOLVER.host}\n`)
-  const hosts = { 'www.example.org': WEB, [NAME]: TLS }
-  await startDnsmasq(world.server, { host: RESOLVER.host, domains: ['example.org'], hosts })
+  await startDnsmasq(world.server, { hosts: [RESOLVER.host], names: { 'www.example.org': [WEB], [NAME]: [TLS] } })
   await startMicrosocks(world.server, { host: PROXY4, port: PROXY_PORT })
   await writeFile(join(world.folder, 'ca.pem'), authority.cert)
 })

@@ -5,7 +5,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { startDnsmasq } from '../helpers/dnsmasq.ts'
+import { startDnsmasq } from '../helpers/servers/dnsmasq.ts'
 import { isInstalled, type RealServer, startDante, startMicrosocks } from '../helpers/servers.ts'
 import {
   createWorld,
@@ -22,9 +22,8 @@ const RESOLVER = '203.0.113.53'
 const WEB = '203.0.113.80'
 const PROXY_PORT = 1_090
 const NAMES = {
-  host: RESOLVER,
-  domains: ['example.org'],
-  hosts: { 'www.example.org': WEB, 'short.example.org': '203.0.113.81' },
+  hosts: [RESOLVER],
+  names: { 'www.example.org': [WEB], 'short.example.org': ['203.0.113.81'] },
   aliases: { 'alias.example.org': 'www.example.org', 'second.example.org': 'alias.example.org' },
   texts: { 'big.example.org': Array.from({ length: 20 }, (_, at) => `${at}${'x'.repeat(200)}`) },
 }
@@ -229,11 +228,7 @@ names('several workers have one map', async t => {
 
 names('a suffix goes to its own resolver beside the tun, and forward leaves queries alone', async t => {
   await world.server.ip(['address add 10.8.0.3/24 dev veth0'])
-  const inner = await startDnsmasq(world.server, {
-    host: '10.8.0.3',
-    domains: ['cluster.local'],
-    hosts: { 'db.cluster.local': '10.9.9.9' },
-  })
+  const inner = await startDnsmasq(world.server, { hosts: ['10.8.0.3'], names: { 'db.cluster.local': ['10.9.9.9'] } })
   t.teardown(() => inner.close())
   const file = join(world.folder, 'split.yaml')
   await writeFile(file, `dns:\n  split: { cluster.local: 10.8.0.3 }\n`)
