@@ -42,29 +42,37 @@ export function refuseRow(stack: Stack, id: number, row: number): void {
   stack.exports.tg_udp_refuse(id, dest, port, stack.abi.answerPortUnreachable)
 }
 
+/** The same of copies. */
+export function refuseCopies(stack: Stack, id: number, datagrams: readonly QueuedDatagram[]): void {
+  const { abi, bytes, exports } = stack
+  for (const { dest, port } of datagrams) {
+    bytes.set(dest, abi.scratch)
+    exports.tg_udp_refuse(id, abi.scratch, port, abi.answerPortUnreachable)
+  }
+}
+
+/** The `length` bytes of a row's payload, to the beginning of `into`. */
+export function copyPayload({ abi, words, bytes }: Stack, row: number, length: number, into: Uint8Array): void {
+  const firstIovec = words[(abi.datagrams + row * abi.datagramBytes + abi.datagramFirstIovec) / 4]!
+  // behind the iovec of the upstream's header
+  let iovec = abi.datagramIovecs / 4 + 2 * (firstIovec + 1)
+  for (let done = 0; done < length; iovec += 2) {
+    const at = words[iovec]!
+    into.set(bytes.subarray(at, at + words[iovec + 1]!), done)
+    done += words[iovec + 1]!
+  }
+}
+
 export class DatagramQueue {
   readonly datagrams: QueuedDatagram[] = []
   #bytes = 0
 
   /** Copies a row; how many gave way to it. */
   push(stack: Stack, row: number): number {
-    const { abi, words, bytes } = stack
-    const datagram = (abi.datagrams + row * abi.datagramBytes) / 4
-    const dest = 4 * datagram + abi.datagramDest
-    const length = words[datagram + abi.datagramLength / 4]!
+    const { dest, family, port, length } = rowOf(stack, row)
     const payload = new Uint8Array(length)
-    // behind the iovec of the upstream's header
-    let iovec = abi.datagramIovecs / 4 + 2 * (words[datagram + abi.datagramFirstIovec / 4]! + 1)
-    for (let done = 0; done < length; iovec += 2) {
-      payload.set(bytes.subarray(words[iovec]!, words[iovec]! + words[iovec + 1]!), done)
-      done += words[iovec + 1]!
-    }
-    return this.add({
-      dest: bytes.slice(dest, dest + 16),
-      family: words[datagram + abi.datagramFamily / 4]!,
-      port: words[datagram + abi.datagramDestPort / 4]!,
-      payload,
-    })
+    copyPayload(stack, row, length, payload)
+    return this.add({ dest: stack.bytes.slice(dest, dest + 16), family, port, payload })
   }
 
   /** How many gave way to it. */

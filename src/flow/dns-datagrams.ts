@@ -5,7 +5,7 @@ import { type DnsService, NO_ANSWER, PENDING } from '../resolver/dns-service.ts'
 import type { AnswerListener } from '../resolver/pending-question.ts'
 import type { Resolvers } from '../resolver/resolvers.ts'
 import type { Stack } from '../stack/stack.ts'
-import { rowOf } from './datagram-queue.ts'
+import { copyPayload, rowOf } from './datagram-queue.ts'
 import type { DatagramClient, DatagramService } from './datagram-service.ts'
 import { DNS_PORT } from './dns-stream.ts'
 
@@ -48,7 +48,7 @@ export class DnsDatagrams implements DatagramService {
   receive(client: DatagramClient, row: number): void {
     const { stack } = this.#host
     const { dest, family, port, length } = rowOf(stack, row)
-    this.#copy(row, length)
+    copyPayload(stack, row, length, this.#asked)
     const resolver = this.#resolvers.at(stack.bytes.subarray(dest, dest + (family === 6 ? 16 : 4)), port)
     const place = this.#places[this.#next]!
     const bytes = this.#dns.answer(place.out, this.#asked, length, false, resolver)
@@ -64,18 +64,6 @@ export class DnsDatagrams implements DatagramService {
     if (this.#next < this.#places.length) return
     this.#host.flush()
     this.#next = 0
-  }
-
-  #copy(row: number, length: number): void {
-    const { abi, words, bytes } = this.#host.stack
-    // behind the iovec of an upstream's header
-    let iovec =
-      abi.datagramIovecs / 4 + 2 * (words[(abi.datagrams + row * abi.datagramBytes + abi.datagramFirstIovec) / 4]! + 1)
-    for (let done = 0; done < length; iovec += 2) {
-      const at = words[iovec]!
-      this.#asked.set(bytes.subarray(at, at + words[iovec + 1]!), done)
-      done += words[iovec + 1]!
-    }
   }
 
   /** In another turn other datagrams may land where it is written, so it leaves at once. */

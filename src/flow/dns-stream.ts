@@ -1,7 +1,7 @@
 /** DNS over TCP (RFC 7766), as a client speaks it: messages behind their length, many at a time, answers as they come. */
+import { MAX_MESSAGE_BYTES } from '../dns/wire.ts'
 import type { IpEndpoint } from '../endpoint.ts'
-import type { DnsService } from '../resolver/dns-service.ts'
-import { NO_ANSWER, PENDING } from '../resolver/dns-service.ts'
+import { type DnsService, NO_ANSWER, PENDING } from '../resolver/dns-service.ts'
 import type { Resolvers } from '../resolver/resolvers.ts'
 import type { Resolver } from '../resolver/rung.ts'
 import type { ServedStream, StreamService } from './stream-service.ts'
@@ -18,7 +18,6 @@ const MAX_UNSENT_BYTES = 256 << 10
 const IDLE_MS = 10_000
 const CONNECT_MS = 10_000
 const LENGTH_BYTES = 2
-const MAX_MESSAGE_BYTES = 65_535
 
 export class DnsStreams implements StreamService {
   readonly #dns: DnsService

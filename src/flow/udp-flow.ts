@@ -100,9 +100,7 @@ export class UdpFlow implements WayOwner, DatagramClient {
   /** Idempotent. The endpoint's number is free afterwards. */
   close(): void {
     if (this.#closed) return
-    this.#closed = true
-    this.only?.discard()
-    this.#routes?.discard()
+    this.discard()
     this.#host.stack.exports.tg_udp_forget(this.id)
   }
 

@@ -2,9 +2,10 @@
  * The ways of one client endpoint, where something is decided about its datagrams: for each destination once, and then it stays.
  * Mostly all go one way; destinations that are virtual have one each.
  */
+import { sameAddress } from '../endpoint.ts'
 import type { Stack } from '../stack/stack.ts'
 import type { Dialer } from '../upstream/dialer.ts'
-import { DatagramQueue, destinationOf, refuseRow } from './datagram-queue.ts'
+import { DatagramQueue, destinationOf, refuseCopies, refuseRow } from './datagram-queue.ts'
 import type { Decision, RoutedFlow } from './router.ts'
 import type { UdpHost, WayOwner } from './udp-host.ts'
 import { UdpWay } from './udp-way.ts'
@@ -126,13 +127,7 @@ export class UdpRoutes {
     course.decision = decision
     this.#follow(course, address)
     if (course.way !== undefined) course.way.sendCopies(datagrams)
-    else if (decision.kind === 'reject') {
-      const { abi, bytes, exports } = this.#host.stack
-      for (const { dest, port } of datagrams) {
-        bytes.set(dest, abi.scratch)
-        exports.tg_udp_refuse(this.#owner.id, abi.scratch, port, abi.answerPortUnreachable)
-      }
-    }
+    else if (decision.kind === 'reject') refuseCopies(this.#host.stack, this.#owner.id, datagrams)
   }
 
   #follow(course: Course, address: Uint8Array): void {
@@ -144,7 +139,8 @@ export class UdpRoutes {
 
   #wayOf(dialer: Dialer, why: string, name: string | undefined, address: Uint8Array): UdpWay {
     const leads = (way: UdpWay) =>
-      way.dialer === dialer && (name ? way.virtual !== undefined && same(way.virtual.address, address) : !way.virtual)
+      way.dialer === dialer &&
+      (name ? way.virtual !== undefined && sameAddress(way.virtual.address, address) : !way.virtual)
     const known = this.#ways.find(leads)
     if (known !== undefined) return known
     if (this.#ways.length >= MAX_WAYS)
@@ -202,8 +198,4 @@ function keyOf({ abi, words }: Stack, row: number): string {
   const port = words[datagram + abi.datagramDestPort / 4]!
   if (words[datagram + abi.datagramFamily / 4] !== 6) return `${words[at]}:${port}`
   return `${words[at]}.${words[at + 1]}.${words[at + 2]}.${words[at + 3]}:${port}`
-}
-
-function same(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, at) => byte === other[at])
 }

@@ -12,7 +12,7 @@ import type {
   DialError,
   Dialer,
 } from '../upstream/dialer.ts'
-import { DatagramQueue, type QueuedDatagram, refuseRow } from './datagram-queue.ts'
+import { DatagramQueue, type QueuedDatagram, refuseCopies, refuseRow } from './datagram-queue.ts'
 import type { UdpHost, WayOwner } from './udp-host.ts'
 
 const EAGAIN = -11
@@ -87,7 +87,7 @@ export class UdpWay implements AssociationListener {
   sendCopies(datagrams: readonly QueuedDatagram[]): void {
     this.usedAt = this.#owner.usedAt = this.#host.now
     if (this.#association !== undefined) for (const datagram of datagrams) this.#sendCopy(datagram)
-    else if (this.#host.now < this.#refusedUntil) this.#refuse(datagrams)
+    else if (this.#host.now < this.#refusedUntil) refuseCopies(this.#host.stack, this.#owner.id, datagrams)
     else {
       this.#queue ??= new DatagramQueue()
       for (const datagram of datagrams) this.#host.udpCounters.udp_queue_full += this.#queue.add(datagram)
@@ -214,15 +214,7 @@ export class UdpWay implements AssociationListener {
       return // otherwise it comes back with the next datagram
     }
     this.#refusedUntil = now + (error.failure === 'no-resources' ? NO_RESOURCES_MS : REFUSED_MS)
-    this.#refuse(this.#takeQueue())
-  }
-
-  #refuse(datagrams: readonly QueuedDatagram[]): void {
-    const { abi, bytes, exports } = this.#host.stack
-    for (const { dest, port } of datagrams) {
-      bytes.set(dest, abi.scratch)
-      exports.tg_udp_refuse(this.#owner.id, abi.scratch, port, abi.answerPortUnreachable)
-    }
+    refuseCopies(this.#host.stack, this.#owner.id, this.#takeQueue())
   }
 
   // ---- upstream → client ----

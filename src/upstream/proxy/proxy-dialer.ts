@@ -12,7 +12,7 @@ import type { UdpLadder, UdpRung } from '../datagrams/udp-ladder.ts'
 import type { Arena, Associating, AssociationListener, Dial, DialError, Dialer, DialListener } from '../dialer.ts'
 import { Command, type ReplyFields } from '../socks5/socks5-codec.ts'
 import type { Manner, Manners } from '../socks5/socks5-manners.ts'
-import { unreachable } from '../socks5/socks5-reasons.ts'
+import { notConnected } from '../socks5/socks5-reasons.ts'
 import type { Transport } from '../transport/transport.ts'
 import type { Authentication } from './authentication.ts'
 import { ConnectionPool, TICK_MS } from './connection-pool.ts'
@@ -176,9 +176,7 @@ export class ProxyDialer implements Dialer, OpeningHost {
       if (error.code === 'ENOTFOUND') return NOT_RESOLVED
       const isNetwork = NETWORK_ERRORS.has(error.code)
       if (!isNetwork) this.#complain(NO_SOCKET, { reason: error.code })
-      const message = unreachable(error.code)
-      const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
-      return { error: { failure, message }, end: isNetwork ? 'unreached' : 'local', proxy: this.#transport.peer }
+      return { error: notConnected(error), end: isNetwork ? 'unreached' : 'local', proxy: this.#transport.peer }
     }
   }
 

@@ -5,7 +5,7 @@ import { addon, ERROR, HANGUP, WRITABLE } from '../../io/addon.ts'
 import type { Poller } from '../../io/poller.ts'
 import { lacksResources, type Socket } from '../../io/socket.ts'
 import type { DialError, ProbeListener, Probing } from '../dialer.ts'
-import { unreachable } from '../socks5/socks5-reasons.ts'
+import { notConnected, unreachable } from '../socks5/socks5-reasons.ts'
 import type { Connecting, Transport, TransportUser } from '../transport/transport.ts'
 import type { Handshake, HandshakeEnd, HandshakeListener } from './handshake.ts'
 import type { ProxyFailure } from './proxy-health.ts'
@@ -93,8 +93,7 @@ class ProxyProbe implements TransportUser, HandshakeListener, Probing {
       if (handshake !== undefined && this.#connecting !== undefined) handshake.connecting = this.#connecting
     } catch (error) {
       if (!(error instanceof SystemError)) throw error
-      const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
-      this.#finish({ failure, message: unreachable(error.code) }, failure === 'no-resources' ? 'local' : 'unreached')
+      this.#finish(notConnected(error), lacksResources(error) ? 'local' : 'unreached')
     }
   }
 

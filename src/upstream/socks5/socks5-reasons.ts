@@ -1,4 +1,6 @@
 /** What is said of a handshake that failed: one line for a log, with what to do where that is known, without secrets. */
+import type { SystemError } from '../../errors.ts'
+import { lacksResources } from '../../io/socket.ts'
 import type { DialError, DialFailure } from '../dialer.ts'
 import { Method, Reply } from './socks5-codec.ts'
 
@@ -32,6 +34,11 @@ const ADVICE: { readonly [errno: string]: string } = {
 
 export function unreachable(errno: string): string {
   return `the proxy cannot be reached: ${errno}${ADVICE[errno] ?? ''}`
+}
+
+/** By what the kernel, or this process, says of a connection to it. */
+export function notConnected(error: SystemError): DialError {
+  return { failure: lacksResources(error) ? 'no-resources' : 'upstream-down', message: unreachable(error.code) }
 }
 
 const MESSAGES: { readonly [awaited in Awaited]: string } = {

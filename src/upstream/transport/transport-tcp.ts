@@ -4,7 +4,7 @@ import { SystemError } from '../../errors.ts'
 import type { Poller, Watcher } from '../../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../../io/socket.ts'
 import type { ProxyAddress } from '../proxy/proxy-address.ts'
-import { silent, unreachable } from '../socks5/socks5-reasons.ts'
+import { notConnected, silent } from '../socks5/socks5-reasons.ts'
 import { Race, type RaceListener } from './race.ts'
 import type { Connecting, Transport, TransportUser } from './transport.ts'
 
@@ -77,9 +77,7 @@ class RacedConnecting implements Connecting, RaceListener {
 
   onLost(error: SystemError): void {
     this.#address.allFailed()
-    const isLocal = lacksResources(error)
-    const failure = isLocal ? 'no-resources' : 'upstream-down'
-    this.#user.onUnconnected({ failure, message: unreachable(error.code) }, isLocal ? 'local' : 'unreached')
+    this.#user.onUnconnected(notConnected(error), lacksResources(error) ? 'local' : 'unreached')
   }
 
   cancel(): void {

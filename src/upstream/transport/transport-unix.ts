@@ -1,9 +1,9 @@
 /** A proxy that listens on a Unix socket of this machine. */
 import { SystemError } from '../../errors.ts'
 import type { Poller } from '../../io/poller.ts'
-import { lacksResources, Socket } from '../../io/socket.ts'
+import { Socket } from '../../io/socket.ts'
 import { escapeControls } from '../../redact.ts'
-import { unreachable } from '../socks5/socks5-reasons.ts'
+import { notConnected } from '../socks5/socks5-reasons.ts'
 import type { Connecting, Transport, TransportUser } from './transport.ts'
 
 /** As many wait for the proxy to accept them as may: asked again after so many milliseconds. */
@@ -103,8 +103,7 @@ class Waiting implements Connecting {
     } catch (error) {
       if (!(error instanceof SystemError)) throw error
       this.cancel()
-      const failure = lacksResources(error) ? 'no-resources' : 'upstream-down'
-      this.#user.onUnconnected({ failure, message: unreachable(error.code) }, 'local')
+      this.#user.onUnconnected(notConnected(error), 'local')
     }
   }
 
