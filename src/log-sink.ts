@@ -24,7 +24,8 @@ export class LogSink {
   constructor(onLost: (lines: number) => void) {
     this.#onLost = onLost
     const stat = fstatSync(STANDARD_ERROR)
-    this.#queued = stat.isFIFO() || stat.isSocket() ? process.stderr : openTerminal(STANDARD_ERROR)
+    if (stat.isFIFO() || stat.isSocket()) this.#queued = process.stderr
+    else if (stat.isCharacterDevice()) this.#queued = openTerminal(STANDARD_ERROR)
     // A reader of the log that went away is no reason to end.
     this.#queued?.on('error', () => {}).on('drain', () => this.#tellLost())
   }

@@ -13,32 +13,37 @@ const { Script } = require('node:vm') as typeof import('node:vm')
 
 type Wrapper = (exports: object, require: (name: string) => unknown, moduleUrl: string) => void
 
-/** What is loaded when it is first used: scripts of their own beside cli.cjs. */
-const PARTS = new Map<string, unknown>([
-  ['winston', undefined],
-  ['yaml', undefined],
-])
+const wrappers = new Map<string, Wrapper>()
+const modules = new Map<string, object>()
+const moduleUrl = pathToFileURL(`${__dirname}/bundle/cli.cjs`).href
 
-function load(name: string): unknown {
-  const file = `${__dirname}/bundle/${name}.cjs`
+/** A script of the bundle is functions by the names of modules. */
+function load(name: string): void {
+  const file = `${__dirname}/bundle/${name}`
   const source = readFileSync(file)
-  const cachedData = readCache(`${__dirname}/bundle/${name}-${process.version}-${process.arch}.cache`, source)
+  const cache = file.replace(/\.cjs$/, `-${process.version}-${process.arch}.cache`)
+  const cachedData = readCache(cache, source)
   // ASCII, which setup/bundle.mjs has made sure of.
   const script = new Script(source.toString('latin1'), {
     filename: file,
     ...(cachedData === undefined ? {} : { cachedData }),
   })
-  const module = { exports: {} }
-  const wrapper = script.runInThisContext() as Wrapper
-  wrapper.call(module, module, requirePart, pathToFileURL(file).href)
-  return module.exports
+  for (const [name, wrapper] of Object.entries(script.runInThisContext() as Record<string, Wrapper>))
+    wrappers.set(name, wrapper)
 }
 
-function requirePart(name: string): unknown {
-  if (!PARTS.has(name)) return require(name)
-  const part = PARTS.get(name) ?? load(name)
-  PARTS.set(name, part)
-  return part
+/** A module of the bundle begins with `./`; it is loaded when it is first asked for. */
+function requireModule(name: string): unknown {
+  if (!name.startsWith('./')) return require(name)
+  const known = modules.get(name)
+  if (known !== undefined) return known
+  if (!wrappers.has(name)) load(name)
+  const module = { exports: {} }
+  wrappers.get(name)!(module, requireModule, moduleUrl)
+  // Values in place of getters: modules that import each other are one here.
+  const exports = Object.getOwnPropertyDescriptor(module.exports, '__esModule') ? { ...module.exports } : module.exports
+  modules.set(name, exports)
+  return exports
 }
 
 function readCache(file: string, source: Buffer): Buffer | undefined {
@@ -55,4 +60,7 @@ function readCache(file: string, source: Buffer): Buffer | undefined {
 
 // The demo starts programs that lie beside it; half a second more of start is none.
 if (process.argv[2] === 'demo') void import('./cli.ts')
-else load('cli')
+else {
+  load('cli.cjs')
+  requireModule('./cli.cjs')
+}

@@ -19,14 +19,14 @@ function copyCommand(t: ExecutionContext): { command: string; bundle: string } {
   return { command: join(folder, 'tungate.cjs'), bundle: join(folder, 'bundle') }
 }
 
-/** Uses the parts `cli` and `yaml`. */
+/** Uses `cli`, and two parts: `file` and `yaml`. */
 const check = (command: string, environment?: Record<string, string>) => {
   const file = fileURLToPath(new URL('../../config/default.yaml', import.meta.url))
   return node([command, 'config', 'check', '--config', file, '--proxy', 'socks5://192.0.2.1'], environment)
 }
 
 test('bundle: this version of Node takes every cache that was made with it', t => {
-  t.is(caches.length, 3)
+  t.is(caches.length, readdirSync(join(source, 'bundle')).filter(name => name.endsWith('.cjs')).length)
   for (const name of caches) {
     const program = `const [file, cache] = process.argv.slice(1)
       const { readFileSync } = require('node:fs')
@@ -34,7 +34,7 @@ test('bundle: this version of Node takes every cache that was made with it', t =
       const bytes = readFileSync(cache)
       const options = { filename: file, cachedData: bytes.subarray(0, (bytes.length - source.length) / 2) }
       console.log(new (require('node:vm').Script)(source, options).cachedDataRejected)`
-    const file = join(source, 'bundle', `${name.slice(0, name.indexOf('-'))}.cjs`)
+    const file = join(source, 'bundle', name.replace(/-v\d.*/, '.cjs'))
     const { stdout } = node(['-e', program, file, join(source, 'bundle', name)])
     t.is(stdout, 'false\n', name)
   }

@@ -1,5 +1,6 @@
 /** DNS in datagrams, as clients send them: answered from the stack's memory into the stack's memory. */
 import { EDNS_BYTES } from '../dns/answer.ts'
+import { DNS_PORT } from '../dns/port.ts'
 import { MAX_MESSAGE_BYTES } from '../dns/wire.ts'
 import { type DnsService, NO_ANSWER, PENDING } from '../resolver/dns-service.ts'
 import type { AnswerListener } from '../resolver/pending-question.ts'
@@ -7,7 +8,6 @@ import type { Resolvers } from '../resolver/resolvers.ts'
 import type { Stack } from '../stack/stack.ts'
 import { copyPayload, rowOf } from './datagram-queue.ts'
 import type { DatagramClient, DatagramService } from './datagram-service.ts'
-import { DNS_PORT } from './dns-stream.ts'
 
 /** A place where an answer lies until its packet is written. */
 interface Place {

@@ -1,4 +1,5 @@
 /** DNS over TCP (RFC 7766), as a client speaks it: messages behind their length, many at a time, answers as they come. */
+import { DNS_PORT } from '../dns/port.ts'
 import { MAX_MESSAGE_BYTES } from '../dns/wire.ts'
 import type { IpEndpoint } from '../endpoint.ts'
 import { type DnsService, NO_ANSWER, PENDING } from '../resolver/dns-service.ts'
@@ -7,7 +8,6 @@ import type { Resolver } from '../resolver/rung.ts'
 import type { ServedStream, StreamService } from './stream-service.ts'
 import type { RelayHost } from './tcp-relay.ts'
 
-export const DNS_PORT = 53
 /** Streams at a time; beyond them a client is reset. */
 export const MAX_STREAMS = 1_024
 /** Questions of one stream that are being asked; then its bytes wait in the stack, and its window closes. */

@@ -2,7 +2,7 @@
 import { loadNames, saveNames } from '../dns/name-file.ts'
 import { NameMap } from '../dns/name-map.ts'
 import type { GatewayOptions } from '../options.ts'
-import { sharedClock, virtualAddresses } from './plane-names.ts'
+import { sharedClock, virtualAddresses } from './names-service.ts'
 
 const SAVE_MS = 5_000
 

@@ -12,6 +12,7 @@ import type { SuffixTable } from '../dns/split.ts'
 import type { UpstreamAnswer } from '../dns/upstream-answer.ts'
 import { MALFORMED, MAX_MESSAGE_BYTES, Rcode } from '../dns/wire.ts'
 import type { DialError } from '../upstream/dialer.ts'
+import { zeroDnsCounters } from './dns-counters.ts'
 import { type AnswerListener, PendingQuestion, type QuestionHost, TICK_MS, type Waiting } from './pending-question.ts'
 import type { Resolver, Rung } from './rung.ts'
 
@@ -51,17 +52,7 @@ export interface DnsParts {
 }
 
 export class DnsService implements QuestionHost {
-  readonly counters = {
-    dns_queries: 0,
-    dns_malformed: 0,
-    dns_from_map: 0,
-    dns_from_cache: 0,
-    dns_stale: 0,
-    dns_failed: 0,
-    dns_limit: 0,
-    dns_upstream_queries: 0,
-    dns_foreign_answers: 0,
-  }
+  readonly counters = zeroDnsCounters()
   now: number
   readonly #parts: DnsParts
   readonly #pending = new Map<string, PendingQuestion>()

@@ -79,7 +79,7 @@ test('package: the tarball has what is needed to run, and nothing else', async t
     'dist/src/tungate.cjs',
     'dist/src/bundle/cli.cjs',
     `dist/src/bundle/cli-${process.version}-${process.arch}.cache`,
-    'dist/src/bundle/winston.cjs',
+    'dist/src/bundle/names-service.cjs',
     'dist/src/bundle/yaml.cjs',
     'dist/src/bundle/NOTICE',
     'dist/src/cli.js',
