@@ -7,6 +7,8 @@ import { Writable } from 'node:stream'
 import { openTerminal } from './log-terminal.ts'
 
 const STANDARD_ERROR = 2
+/** Major number of /dev/null and its kin (admin-guide/devices.txt): to ask node:tty of them would load node:net. */
+const MEMORY_DEVICES = 1
 /** Kept for a reader that is slow; what is over is lost. */
 const MAX_QUEUED_BYTES = 1024 * 1024
 /** A process that ends gives so long to its last lines. */
@@ -25,7 +27,8 @@ export class LogSink {
     this.#onLost = onLost
     const stat = fstatSync(STANDARD_ERROR)
     if (stat.isFIFO() || stat.isSocket()) this.#queued = process.stderr
-    else if (stat.isCharacterDevice()) this.#queued = openTerminal(STANDARD_ERROR)
+    else if (stat.isCharacterDevice() && (stat.rdev >> 8) % 4096 !== MEMORY_DEVICES)
+      this.#queued = openTerminal(STANDARD_ERROR)
     // A reader of the log that went away is no reason to end.
     this.#queued?.on('error', () => {}).on('drain', () => this.#tellLost())
   }

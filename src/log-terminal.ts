@@ -9,13 +9,8 @@ import { Writable } from 'node:stream'
 const LEAST_PAUSE_MS = 5
 const MOST_PAUSE_MS = 160
 
-/** Major number of /dev/null and its kin (admin-guide/devices.txt): to ask node:tty of them would load node:net. */
-const MEMORY_DEVICES = 1
-
 /** undefined: `fd` is no terminal, or one that may not be opened anew: that of another user, and not ours by login. */
 export function openTerminal(fd: number): Terminal | undefined {
-  const stat = fstatSync(fd)
-  if (!stat.isCharacterDevice() || (stat.rdev >> 8) % 4096 === MEMORY_DEVICES) return undefined
   if (!process.getBuiltinModule('node:tty').isatty(fd)) return undefined
   const own = openAnew(`/proc/self/fd/${fd}`) ?? (isControlling(fd) ? openAnew('/dev/tty') : undefined)
   return own === undefined ? undefined : new Terminal(own)

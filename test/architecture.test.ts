@@ -37,6 +37,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   upstream: ['io', 'config/regular-file.ts'],
   dns: [],
   flow: [
+    'dns/port.ts',
     'dns/wire.ts',
     'dns/answer.ts',
     'io',
