@@ -40,8 +40,9 @@ function requireModule(name: string): unknown {
   if (!wrappers.has(name)) load(name)
   const module = { exports: {} }
   wrappers.get(name)!(module, requireModule, moduleUrl)
+  const { exports: made } = module
   // Values in place of getters: modules that import each other are one here.
-  const exports = Object.getOwnPropertyDescriptor(module.exports, '__esModule') ? { ...module.exports } : module.exports
+  const exports = '__esModule' in made ? Object.defineProperty({ ...made }, '__esModule', { value: true }) : made
   modules.set(name, exports)
   return exports
 }
