@@ -32,6 +32,9 @@ const ANY_IPV4: IpEndpoint = { address: new Uint8Array(4), port: 0 }
 /** A proxy behind a Unix socket is on this machine. */
 const LOOPBACK = Uint8Array.of(127, 0, 0, 1)
 
+/** A relay that was given less time for an answer is not called deaf: in a storm of clients associations are short. */
+const DEAF_MS = 2_000
+
 const NO_RELAY_ADDRESS: DialError = { failure: 'upstream-down', message: "the relay's name cannot be looked up" }
 
 /** What an association needs of the dialer around it. */
@@ -51,6 +54,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
   #control: Socket | undefined
   #closed = false
   #lookingUp = false
+  #stoodAt = 0
   /** Datagrams have been sent to the relay; some have come from it. */
   protected said = false
   protected heard = false
@@ -105,6 +109,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     if (port === 0 || kind === 'group') return this.end(noRelay({ address: named, port }))
     this.maxBytes = relay.address.length === 4 ? MAX_UDP_PAYLOAD_IPV4 : MAX_UDP_PAYLOAD_IPV6
     this.#relay = relay
+    this.#stoodAt = performance.now()
     this.#dialer.relays.add(relay)
     try {
       this.#socket = this.#dialer.connectUdp(relay, this)
@@ -203,7 +208,7 @@ export class Socks5Association extends Opening implements OneWay, Association, W
     this.cancel()
     this.#control?.close(true)
     this.#socket?.close()
-    if (this.said && !this.heard) this.#dialer.ladder.deaf()
+    if (this.said && !this.heard && performance.now() - this.#stoodAt >= DEAF_MS) this.#dialer.ladder.deaf()
     if (this.#relay !== undefined) this.#dialer.relays.remove(this.#relay)
   }
 }

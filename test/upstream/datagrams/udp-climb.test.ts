@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import { parseAddress } from '../../../src/endpoint.ts'
 import { addon } from '../../../src/io/addon.ts'
@@ -127,12 +128,17 @@ test('udp-climb: relays that stay silent are told to the ladder when their assoc
   const bad = await startBadSocks(scriptOf(['relay', 'echo']))
   t.teardown(() => bad.close())
   const rig = open(t, bad.port)
-  for (let count = 0; count < 4; count++) {
+  const ask = async () => {
     const heard = associate(t, rig)
     await until(() => heard.made.length === 1, 'the association')
     t.is(send(rig, heard.made[0]!, [['203.0.113.7', Buffer.from('x')]]), 1)
-    heard.made[0]!.close()
+    return heard.made[0]!
   }
+  for (let count = 0; count < 8; count++) (await ask()).close()
+  t.is(rig.proxy.ladder.way, 'associate', 'they had no time for an answer')
+  const made = [await ask(), await ask(), await ask(), await ask()]
+  await delay(2_050)
+  for (const association of made) association.close()
   t.is(rig.proxy.ladder.way, 'tcp')
 
   rig.proxy.ladder.forget()
