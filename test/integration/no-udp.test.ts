@@ -5,9 +5,9 @@ import test, { type ExecutionContext } from 'ava'
 import { makeCertificate } from '../helpers/certificates.ts'
 import { startDnsmasq } from '../helpers/servers/dnsmasq.ts'
 import { startHttpsOrigin } from '../helpers/servers/https-origin.ts'
-import { startTinyproxy } from '../helpers/servers/tinyproxy.ts'
-import { isInstalled, startMicrosocks } from '../helpers/servers.ts'
-import { createWorld, endsWithFile, type GatewayProcess, PROXY4, skip, type World } from './world.ts'
+import { isInstalled } from '../helpers/servers.ts'
+import { NO_UDP_PROXIES } from './no-udp-proxies.ts'
+import { createWorld, endsWithFile, type GatewayProcess, skip, type World } from './world.ts'
 
 const ORIGIN = '203.0.113.80'
 /** The client's resolver, which nobody but the proxy can reach, and no proxy by UDP. */
@@ -17,17 +17,6 @@ const PROGRAMS = ['nginx', 'dnsmasq', 'dig', 'curl']
 let world: World
 let gateway: GatewayProcess
 let caFile: string
-
-const PROXIES = {
-  microsocks: {
-    url: `socks5://${PROXY4}:1081`,
-    start: () => startMicrosocks(world.server, { host: PROXY4, port: 1081 }),
-  },
-  tinyproxy: {
-    url: `http://${PROXY4}:8888`,
-    start: () => startTinyproxy(world.server, { host: PROXY4, port: 8888 }),
-  },
-}
 
 test.before(async () => {
   world = await createWorld()
@@ -48,11 +37,11 @@ function lacks(t: ExecutionContext, proxy: string): boolean {
   return missing.length > 0
 }
 
-for (const [name, proxy] of Object.entries(PROXIES)) {
+for (const [name, proxy] of Object.entries(NO_UDP_PROXIES)) {
   test.serial(`no-udp: dig behind ${name}, over UDP and TCP`, async t => {
     if (lacks(t, name)) return
     await gateway?.stop()
-    const server = await proxy.start()
+    const server = await proxy.start(world)
     t.teardown(() => (t.passed ? undefined : t.log(server.log())))
     gateway = await world.gateway({ proxy: proxy.url })
     const dig = (...args: string[]) => world.client.run('dig', ['+time=3', '+tries=1', ...args])

@@ -4,17 +4,9 @@ import { browserProgram, type NetworkEvent, openPage } from '../helpers/browser.
 import { type Certificate, makeCertificate } from '../helpers/certificates.ts'
 import { startDnsmasq } from '../helpers/servers/dnsmasq.ts'
 import { type HttpsOrigin, startHttpsOrigin } from '../helpers/servers/https-origin.ts'
-import { startTinyproxy } from '../helpers/servers/tinyproxy.ts'
-import { isInstalled, startMicrosocks } from '../helpers/servers.ts'
-import {
-  createWorld,
-  endsWithFile,
-  type GatewayProcess,
-  PROXY4,
-  skip,
-  until,
-  type World,
-} from '../integration/world.ts'
+import { isInstalled } from '../helpers/servers.ts'
+import { NO_UDP_PROXIES } from '../integration/no-udp-proxies.ts'
+import { createWorld, endsWithFile, type GatewayProcess, skip, until, type World } from '../integration/world.ts'
 
 const ORIGIN = '203.0.113.80'
 /** The client's resolver, whom nobody but the proxy can reach. */
@@ -46,17 +38,6 @@ let world: World
 let gateway: GatewayProcess
 let certificate: Certificate
 let origin: HttpsOrigin
-
-const PROXIES = {
-  microsocks: {
-    url: `socks5://${PROXY4}:1081`,
-    start: () => startMicrosocks(world.server, { host: PROXY4, port: 1081 }),
-  },
-  tinyproxy: {
-    url: `http://${PROXY4}:8888`,
-    start: () => startTinyproxy(world.server, { host: PROXY4, port: 8888 }),
-  },
-}
 
 function lacking(proxy: string): string {
   const missing = ['nginx', 'dnsmasq', proxy].filter(program => !isInstalled(program))
@@ -101,12 +82,12 @@ function quicAttempts(events: NetworkEvent[]): { ms: number; reason: unknown }[]
   })
 }
 
-for (const [name, proxy] of Object.entries(PROXIES))
+for (const [name, proxy] of Object.entries(NO_UDP_PROXIES))
   test.serial(`browser: behind ${name} its QUIC is refused at once, and the page comes by TCP`, async t => {
     const reason = lacking(name)
     if (reason !== '') return skip(t, reason)
     await gateway?.stop()
-    await proxy.start()
+    await proxy.start(world)
     gateway = await world.gateway({ proxy: proxy.url })
     for (const limitMs of [LEARNED_MS, REFUSED_MS]) {
       const { ms, events } = await load(t)
