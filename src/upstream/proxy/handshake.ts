@@ -9,8 +9,8 @@ import type { Arena, DialError, DialFailure } from '../dialer.ts'
 import type { Attempt } from '../http/http-authentication.ts'
 import type { Command, ReplyFields } from '../socks5/socks5-codec.ts'
 import type { Manner } from '../socks5/socks5-manners.ts'
-import { type Awaited, broken, silent, spokeUnasked, unreachable } from '../socks5/socks5-reasons.ts'
 import type { Connecting, TransportUser } from '../transport/transport.ts'
+import { type Awaited, broken, silent, spokeUnasked, unreachable } from '../transport/transport-reasons.ts'
 import type { ProxyFailure } from './proxy-health.ts'
 
 /** How far the proxy was when it ended. */

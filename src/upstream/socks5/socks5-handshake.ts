@@ -7,6 +7,7 @@
 import type { Arena } from '../dialer.ts'
 import type { Authentication } from '../proxy/authentication.ts'
 import { Handshake, type HandshakeListener } from '../proxy/handshake.ts'
+import type { Awaited } from '../transport/transport-reasons.ts'
 import {
   addressFields,
   encodeAuth,
@@ -21,7 +22,7 @@ import {
   type ReplyFields,
 } from './socks5-codec.ts'
 import type { Manner } from './socks5-manners.ts'
-import { type Awaited, alien, malformed, objection, refusedBy } from './socks5-reasons.ts'
+import { alien, malformed, objection, refusedBy } from './socks5-reasons.ts'
 
 /** One for all: it is read before the next handshake can write it. */
 const fields: ReplyFields = { ...addressFields(), reply: 0 }

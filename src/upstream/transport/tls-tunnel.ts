@@ -16,11 +16,11 @@ import type { Poller } from '../../io/poller.ts'
 import { lacksResources, Socket } from '../../io/socket.ts'
 import type { DialError } from '../dialer.ts'
 import type { ProxyFailure } from '../proxy/proxy-health.ts'
-import { silent, unreachable } from '../socks5/socks5-reasons.ts'
 import { readChunk, SocketStream, type StreamOwner } from './socket-stream.ts'
 import { brokenOff, cut, tlsFailure } from './tls-reasons.ts'
 import type { TlsServer } from './tls-server.ts'
 import type { Connecting, TransportUser } from './transport.ts'
+import { silent, unreachable } from './transport-reasons.ts'
 
 const EAGAIN = -11
 const NOTHING = new Uint8Array(0)

@@ -2,8 +2,8 @@
 import type { Destination, IpEndpoint } from '../../endpoint.ts'
 import type { Poller } from '../../io/poller.ts'
 import type { Connected, Dial, DialError, Dialer, DialFailure, DialListener } from '../dialer.ts'
-import { spokeUnasked } from '../socks5/socks5-reasons.ts'
 import type { Connecting, Transport, TransportUser } from './transport.ts'
+import { spokeUnasked } from './transport-reasons.ts'
 
 /** What the other upstream says of itself, or of this machine; the rest it says of this proxy, which cannot be reached then. */
 const OF_ITSELF: ReadonlySet<DialFailure> = new Set(['no-resources', 'upstream-down', 'authentication', 'timeout'])

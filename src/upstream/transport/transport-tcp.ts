@@ -4,9 +4,9 @@ import { SystemError } from '../../errors.ts'
 import type { Poller, Watcher } from '../../io/poller.ts'
 import { type Binding, lacksResources, Socket } from '../../io/socket.ts'
 import type { ProxyAddress } from '../proxy/proxy-address.ts'
-import { notConnected, silent } from '../socks5/socks5-reasons.ts'
 import { Race, type RaceListener } from './race.ts'
 import type { Connecting, Transport, TransportUser } from './transport.ts'
+import { notConnected, silent } from './transport-reasons.ts'
 
 export class TcpTransport implements Transport {
   readonly #poller: Poller

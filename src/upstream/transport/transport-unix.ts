@@ -3,8 +3,8 @@ import { SystemError } from '../../errors.ts'
 import type { Poller } from '../../io/poller.ts'
 import { Socket } from '../../io/socket.ts'
 import { escapeControls } from '../../redact.ts'
-import { notConnected } from '../socks5/socks5-reasons.ts'
 import type { Connecting, Transport, TransportUser } from './transport.ts'
+import { notConnected } from './transport-reasons.ts'
 
 /** As many wait for the proxy to accept them as may: asked again after so many milliseconds. */
 const RETRY_MS = 20
