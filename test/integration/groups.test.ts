@@ -82,7 +82,7 @@ for (const [policy, workers, lines] of [
       t.deepEqual(codes, {}, 'none failed that had not been answered')
       t.is(good + broken, begun)
       t.true(begun > 0.8 * 7 * PER_SECOND, `${begun} begun`)
-      t.true(broken < PER_SECOND / 4, `${broken} broken`)
+      t.true(broken < (PER_SECOND * Math.max(250, slowestMs)) / 1000, `${broken} broken: more than were under way`)
       t.true(waitedMs < PROBE_MS + 500, `${waitedMs} ms`)
       t.deepEqual(told(), [...lines])
       t.true((await gateway.counter('group_failovers')) > 0)
